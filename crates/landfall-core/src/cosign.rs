@@ -1,4 +1,4 @@
-//! Signatures of images by cosign, in both of its forms, with a key and without a network [spec:bundles.signing].
+//! Signatures of images by cosign, in both of its forms, with a key and without a network [spec:bundles.signing.images].
 //!
 //! The classic form is a manifest under the tag `sha256-<hex>.sig`; each of its layers is a payload, with the signature
 //! in an annotation. Since version 3 a signature is a referrer with one layer, a Sigstore bundle. [`select_signatures`]

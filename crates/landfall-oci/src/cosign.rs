@@ -1,5 +1,5 @@
 //! Verification of carried cosign signatures by key, from anything that images are read from: a registry, a bundle, an
-//! archive [spec:bundles.signing]. Nothing else is asked: no transparency log, no root of trust.
+//! archive [spec:bundles.signing.images]. Nothing else is asked: no transparency log, no root of trust.
 
 use futures_util::StreamExt;
 use landfall_core::cosign::{

@@ -1,5 +1,5 @@
-//! Trust in a bundle [spec:bundles.signing]: a pure decision on the host's keys, the checked signatures and the sequence
-//! number of the bundle.
+//! Trust in a bundle [spec:bundles.signing.trust]: a pure decision on the host's keys, the checked signatures and the
+//! sequence number of the bundle.
 //!
 //! `landfall/bundle.sig` signs the bytes of `landfall/bundle.json`; every other byte of the bundle hangs from that file
 //! by digest. The arithmetic of signatures is left to `landfall-oci`, which gives back a [`SignatureCheck`] for each of

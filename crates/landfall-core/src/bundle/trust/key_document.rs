@@ -1,4 +1,4 @@
-//! Key documents: a new public key, signed by an old one.
+//! Key documents: a new public key, signed by an old one [spec:bundles.signing.rotation].
 //!
 //! The signatures are over the bytes of the PEM file, the text of `key`. No `landfall/bundle.json` begins like a PEM
 //! file, so that neither document can pass for the other.

@@ -1,4 +1,4 @@
-//! Places of bundles in a series: an old bundle is told from a new one without a clock.
+//! Places of bundles in a series: an old bundle is told from a new one without a clock [spec:bundles.signing.series].
 
 use serde::{Deserialize, Serialize};
 

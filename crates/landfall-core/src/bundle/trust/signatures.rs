@@ -1,4 +1,4 @@
-//! Lists of signatures: `landfall/bundle.sig`, and the signatures of a key document.
+//! Lists of signatures: `landfall/bundle.sig`, and the signatures of a key document [spec:bundles.signing.list].
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Detached signatures of whole files, as Palette's Artifact Studio and its customers make them: the raw signature over
-//! the SHA-256 of the file, in a file beside it.
+//! Detached signatures of whole files [spec:bundles.signing.detached], as Palette's Artifact Studio and its customers make
+//! them: the raw signature over the SHA-256 of the file, in a file beside it.
 
 use std::borrow::Cow;
 
