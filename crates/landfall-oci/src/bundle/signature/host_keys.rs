@@ -109,7 +109,8 @@ impl HostKeys {
     }
 
     /// Takes the new keys of several documents into use, in any order: one of them may be signed by the key of another.
-    /// Returns the documents that are refused, by their place in the list.
+    /// Returns the documents that are refused, by their place in the list. The work grows with the square of their
+    /// number, which the caller bounds.
     pub fn accept_all(&mut self, documents: &[KeyDocument]) -> Vec<(usize, KeyDocumentError)> {
         let mut refused: Vec<usize> = (0..documents.len()).collect();
         loop {

@@ -25,13 +25,14 @@ enum Pair {
     EcdsaP256(Box<EcdsaKeyPair>),
 }
 
-/// The random generator failed.
+/// Failure of the cryptographic library, e.g. without random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cannot sign with the key: the cryptographic library failed")]
 pub struct SigningFailed;
 
 impl PrivateKey {
-    /// Parses the private key of a PEM file: PKCS #8, RSA's own form (PKCS #1), or that of elliptic curves (SEC 1).
+    /// Parses the private key of a PEM file: PKCS #8, RSA's own form (PKCS #1), or that of elliptic curves (SEC 1). The
+    /// caller overwrites the text.
     ///
     /// # Errors
     /// If it holds no private key, an encrypted one, or one that is not supported.
