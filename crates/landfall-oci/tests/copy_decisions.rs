@@ -1,6 +1,5 @@
 //! Decisions of a copy that a real registry shows only now and then.
 
-#![expect(clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
 

@@ -80,10 +80,19 @@ mod tests {
             .collect();
         let (last, others) = digests.split_last().unwrap();
         for digest in others {
-            images.add(digest, seen);
+            images.add(digest, Completeness::Complete, seen);
         }
-        assert!(others.iter().all(|digest| images.has(digest, seen)));
-        images.add(last, seen);
-        assert!(images.has(last, seen) && !others.iter().any(|digest| images.has(digest, seen)));
+        assert!(
+            others
+                .iter()
+                .all(|digest| images.has(digest, Completeness::Complete, seen))
+        );
+        images.add(last, Completeness::Complete, seen);
+        assert!(
+            images.has(last, Completeness::Complete, seen)
+                && !others
+                    .iter()
+                    .any(|digest| images.has(digest, Completeness::Complete, seen))
+        );
     }
 }
