@@ -1,6 +1,5 @@
 //! Decisions of a copy that a real registry shows only now and then.
 
-
 mod common;
 
 use std::collections::BTreeMap;

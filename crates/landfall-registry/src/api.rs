@@ -52,7 +52,7 @@ use crate::api::reply::json_response;
 use crate::budget_limits::COME_AGAIN;
 use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
-use crate::repository::servable::Completeness;
+use crate::repository::whole_images::Completeness;
 use landfall_core::registry_path::{RegistryPathError, Route};
 use landfall_net::serve::budget::{ClientAddress, peer_address};
 use landfall_oci::content::places::Places;

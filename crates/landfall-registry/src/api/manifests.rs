@@ -30,7 +30,8 @@ use crate::api::route::parse_digest;
 use crate::repository::Registry;
 use crate::repository::manifest_cache::{CachedManifest, MANIFEST_SIZE_MAX};
 use crate::repository::record::{ManifestEntry, RecordChange};
-use crate::repository::servable::{Completeness, Wholeness};
+use crate::repository::servable::Wholeness;
+use crate::repository::whole_images::Completeness;
 
 /// Longest media type: type, slash and subtype (RFC 6838 section 4.2).
 const MEDIA_TYPE_LENGTH_MAX: usize = 255;

@@ -10,19 +10,10 @@ use landfall_oci::store::error::StoreError;
 use crate::repository::Registry;
 use crate::repository::manifest_cache::{CachedManifest, MANIFEST_SIZE_MAX};
 use crate::repository::records::CachedRecord;
-use crate::repository::whole_images::Seen;
+use crate::repository::whole_images::{Completeness, Seen};
 
 /// Nesting of indexes that is followed.
 const DEPTH_MAX: usize = 8;
-
-/// Content that a repository must have for an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Completeness {
-    /// All content that the manifest names.
-    Complete,
-    /// The content that was pushed: clients may push sparse images.
-    AsPushed,
-}
 
 /// Result of a look for all content of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,14 @@ use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 use tokio::time::Instant;
 
-use crate::repository::servable::Completeness;
+/// Content that a repository must have for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Completeness {
+    /// All content that the manifest names.
+    Complete,
+    /// The content that was pushed: clients may push sparse images.
+    AsPushed,
+}
 
 /// Time after which the files are looked at again: another process may have deleted one.
 const VALID: Duration = Duration::from_secs(1);
