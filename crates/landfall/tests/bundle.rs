@@ -265,7 +265,7 @@ fn a_bundle_for_a_site_leaves_out_what_it_has_and_is_refused_elsewhere() {
     insta::assert_snapshot!(text, @r"
     status 2
     --- stderr
-    error: nothing was pushed, because the bundle counts on blob `sha256:…` of `ORIGIN/shop/scale:1.0` (301568 bytes), which is not there
+    error: nothing was written, because the bundle counts on blob `sha256:…` of `ORIGIN/shop/scale:1.0` (301568 bytes), which is not there
       hint: bring a bundle with these blobs: `needs.json` lists them
     ");
     assert!(desk.directory.path().join("needs.json").exists());
@@ -306,3 +306,64 @@ fn a_copy_in_pieces_is_the_same_bundle() {
     assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
     assert!(shown(&output).contains("site.tar.zst_part01"), "{}", shown(&output));
 }
+
+#[test]
+fn images_are_loaded_into_a_store_that_then_leaves_them_out_of_the_next_bundle() {
+    let desk = mk_desk();
+    assert_done(&desk.create("may.tar.zst", &["till", "multi"], &[]));
+    let (may, root, inventory) = (desk.path("may.tar.zst"), desk.path("state"), desk.path("shop.json"));
+    let load = [
+        "bundle",
+        "load",
+        &may,
+        "--root",
+        &root,
+        "--progress",
+        "none",
+        "-o",
+        "json",
+    ];
+    assert_eq!(json(&run(&load))["summary"]["copied"], 2);
+    assert_eq!(json(&run(&load))["summary"]["unchanged"], 2);
+    assert_done(&run(&["inventory", "export", "--root", &root, "--to", &inventory]));
+    let june = json(&desk.create("june.tar.zst", &["till", "scale"], &["--for", &inventory, "-o", "json"]));
+    assert_eq!(june["needs"].as_array().map(Vec::len), Some(1), "{june:#}");
+    let june = desk.path("june.tar.zst");
+    let loaded = run(&[
+        "bundle",
+        "load",
+        &june,
+        "--root",
+        &root,
+        "--progress",
+        "none",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(json(&loaded)["summary"]["copied"], 1, "{}", shown(&loaded));
+    // An image without a signature is refused where a key is named.
+    let (key, public) = (desk.path("key.pem"), desk.path("key.pub"));
+    std::fs::write(&public, PUBLIC_KEY).expect("a key");
+    let refused = run(&["bundle", "load", &june, "--root", &root, "--image-key", &public]);
+    assert_eq!(refused.status.code(), Some(2), "{}", shown(&refused));
+    assert!(
+        shown(&refused).contains("the image carries no signature"),
+        "{}",
+        shown(&refused)
+    );
+    let unsigned = run(&["bundle", "verify", &june, "--public-key", &public]);
+    assert_eq!(unsigned.status.code(), Some(2), "{}", shown(&unsigned));
+    assert!(
+        shown(&unsigned).contains("hint: make the bundle with `--key`"),
+        "{}",
+        shown(&unsigned)
+    );
+    assert!(!Path::new(&key).exists());
+}
+
+/// Public half of a P-256 key.
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE2G2Y+2tabdTV5BcGiBIx0a9fAFwr
+kBbmLSGtks4L3qX6yYY0zufBnhC8Ur/iy55GhWP/9A/bY2LhC30M9+RYtw==
+-----END PUBLIC KEY-----
+";

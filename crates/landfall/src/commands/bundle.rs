@@ -4,22 +4,29 @@ mod copy;
 mod create;
 mod create_images;
 mod diff;
+mod load;
 mod repair;
 mod room;
 mod serve;
 mod show;
 mod verify;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use landfall_core::bundle::trust::{Edition, Evidence, HighestSeen, OlderBundles, Refusal, Trust, decide_trust};
+use landfall_core::cosign::{CosignOutcome, ImageRefusal};
+use landfall_core::failure::{Explanation, Hint as _};
+use landfall_core::reference::Digest;
 use landfall_oci::bundle::BundleFile;
 use landfall_oci::bundle::signature::{HostKeys, PublicKey};
+use landfall_oci::cosign::verify_image;
+use landfall_oci::image::ImageSource;
 
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_text;
+use crate::runtime;
 
 /// Make and use bundles: files that carry the images of a site without a network.
 #[derive(Debug, Args)]
@@ -36,6 +43,7 @@ pub enum BundleCommand {
     Verify(verify::BundleVerifyArgs),
     Diff(diff::BundleDiffArgs),
     Copy(copy::BundleCopyArgs),
+    Load(load::BundleLoadArgs),
     Repair(repair::BundleRepairArgs),
     Serve(Box<serve::BundleServeArgs>),
 }
@@ -47,6 +55,7 @@ pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitSt
         BundleCommand::Verify(args) => verify::run(args, context),
         BundleCommand::Diff(args) => diff::run(args, context),
         BundleCommand::Copy(args) => copy::run(args, context),
+        BundleCommand::Load(args) => load::run(args, context),
         BundleCommand::Repair(args) => repair::run(args, context),
         BundleCommand::Serve(args) => serve::run(args, context),
     }
@@ -59,6 +68,17 @@ pub struct BundleKeyArgs {
     /// bundles too].
     #[arg(long = "public-key", value_name = "FILE")]
     pub public_keys: Vec<Utf8PathBuf>,
+    /// Take only images that carry a signature of cosign by this key: a public key in PEM [repeatable: any of them;
+    /// default: take unsigned images too].
+    #[arg(long = "image-key", value_name = "FILE")]
+    pub image_keys: Vec<Utf8PathBuf>,
+}
+
+/// An image whose signatures are checked.
+pub(crate) struct SignedImage<'a> {
+    pub(crate) name: String,
+    pub(crate) source: &'a dyn ImageSource,
+    pub(crate) digest: Digest,
 }
 
 impl BundleKeyArgs {
@@ -90,6 +110,53 @@ impl BundleKeyArgs {
             Trust::Key { key, .. } => Some(key.to_string()),
             Trust::NoKey { .. } => None,
         })
+    }
+
+    /// Returns the images without a signature by one of the named keys, with the reason. Without keys, there are none.
+    ///
+    /// # Errors
+    /// If a key or an image cannot be read.
+    pub(crate) fn find_unsigned(&self, images: &[SignedImage<'_>]) -> anyhow::Result<Vec<(String, ImageRefusal)>> {
+        if self.image_keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = self.image_keys.iter().map(|path| load_public_key(path));
+        let keys = keys.collect::<anyhow::Result<Vec<PublicKey>>>()?;
+        let runtime = runtime::current_thread()?;
+        let mut refused = Vec::new();
+        for SignedImage { name, source, digest } in images {
+            let verified = runtime.block_on(verify_image(*source, digest, &keys));
+            match verified.with_context(|| format!("cannot check the signatures of `{name}`"))? {
+                CosignOutcome::Signed { .. } => {}
+                CosignOutcome::Refused(refusal) => refused.push((name.clone(), refusal)),
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Refuses images without a signature by one of the named keys.
+    ///
+    /// # Errors
+    /// If there is such an image. The message names all of them.
+    pub(crate) fn require_signed(&self, images: &[SignedImage<'_>]) -> anyhow::Result<()> {
+        let refused = self.find_unsigned(images)?;
+        let Some((_, first)) = refused.first() else {
+            return Ok(());
+        };
+        let hint = first.hint().unwrap_or_default().into_owned();
+        let lines = refused.iter().map(|(name, refusal)| format!("\n  `{name}`: {refusal}"));
+        let lines: String = lines.collect();
+        bail!(Explanation::new(
+            format!(
+                "nothing was done, because {} of {} not signed by the given keys:{lines}",
+                refused.len(),
+                match images.len() {
+                    1 => "1 image is".to_owned(),
+                    count => format!("{count} images are"),
+                }
+            ),
+            hint,
+        ))
     }
 
     /// Refuses a file that carries no signature of its own, if keys are named.

@@ -15,7 +15,7 @@ use landfall_oci::archive::{ArchiveImage, open_archive};
 use landfall_oci::bundle::{BundleError, BundleFile, BundleSource};
 use landfall_oci::image::{BlobState, ImageSource, TransferError};
 
-use crate::commands::bundle::BundleKeyArgs;
+use crate::commands::bundle::{BundleKeyArgs, SignedImage};
 use crate::runtime;
 use crate::transfer::Transfer;
 
@@ -52,6 +52,12 @@ impl OpenBundles {
                 }
             }
         }
+        let images = bundles.images.iter().map(|(name, image)| SignedImage {
+            name: name.to_string(),
+            source: &*image.source,
+            digest: image.root.digest.clone(),
+        });
+        keys.require_signed(&images.collect::<Vec<_>>())?;
         Ok(bundles)
     }
 
@@ -147,7 +153,7 @@ impl OpenBundles {
         };
         Err(Explanation::new(
             format!(
-                "nothing was pushed, because the bundle counts on blob `{}` of `{}` ({} bytes), which is not there{others}",
+                "nothing was written, because the bundle counts on blob `{}` of `{}` ({} bytes), which is not there{others}",
                 first.digest, first.image, first.bytes
             ),
             format!("bring a bundle with these blobs: `{NEEDS_FILE}` lists them"),

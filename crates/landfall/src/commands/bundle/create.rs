@@ -25,7 +25,7 @@ use landfall_oci::digest::{Algorithm, Digester};
 use zeroize::Zeroizing;
 
 use super::create_images::{NamedImage, WantedImage, describe_failure, images_of_list, images_of_profiles, open};
-use super::{room, show};
+use super::{BundleKeyArgs, SignedImage, room, show};
 use crate::allocator;
 use crate::args::{AccessArgs, OptionalInputArgs, OutputArgs};
 use crate::context::Context;
@@ -82,6 +82,10 @@ pub struct BundleCreateArgs {
     /// Sign with this private key in PEM: RSA, Ed25519 or ECDSA P-256 [repeatable; default: not signed].
     #[arg(long = "key", value_name = "FILE", help_heading = "Signing")]
     pub keys: Vec<Utf8PathBuf>,
+    /// Put in only images that carry a signature of cosign by this key: a public key in PEM [repeatable: any of them;
+    /// default: unsigned images too].
+    #[arg(long = "image-key", value_name = "FILE", help_heading = "Signing")]
+    pub image_keys: Vec<Utf8PathBuf>,
     /// Write a signature of the whole file too, `FILE.sig.bin`, for tools that know no other.
     #[arg(long, requires = "keys", conflicts_with = "split", help_heading = "Signing")]
     pub detached: bool,
@@ -216,6 +220,7 @@ impl Creation<'_> {
         if let Some(status) = self.report_failures(images, &results) {
             return Ok(status);
         }
+        self.require_signed(images, &results)?;
         let draft = self.draft(gathering.finish()?)?;
         let signatures = self.sign(draft.document_bytes())?;
         let sealed = draft.seal(signatures.as_deref().map(str::as_bytes));
@@ -246,6 +251,22 @@ impl Creation<'_> {
         let report = show::describe(&*BundleFile::open(&first)?);
         print_report(&self.context.printer, self.args.output.output, &report, show::render)?;
         Ok(ExitStatus::Done)
+    }
+
+    fn require_signed(&self, images: &[NamedImage], results: &[Result<CopyReport, CopyFailure>]) -> anyhow::Result<()> {
+        let keys = BundleKeyArgs {
+            public_keys: Vec::new(),
+            image_keys: self.args.image_keys.clone(),
+        };
+        let gathered = images.iter().zip(results);
+        let gathered = gathered.filter_map(|(image, result)| {
+            Some(SignedImage {
+                name: image.name.to_string(),
+                source: &*image.source,
+                digest: result.as_ref().ok()?.digest.clone(),
+            })
+        });
+        keys.require_signed(&gathered.collect::<Vec<_>>())
     }
 
     /// Prints the images that failed. Returns the exit status, if there are any.

@@ -8,10 +8,10 @@ use clap::Args;
 use landfall_core::report::{BundleDamageRow, BundleVerificationReport};
 use landfall_core::wording::counted;
 use landfall_net::durable;
-use landfall_oci::bundle::{BundleDamage, BundleFile, DamagedPart};
+use landfall_oci::bundle::{BundleDamage, BundleFile, BundleSource, DamagedPart};
 
-use super::BundleKeyArgs;
 use super::room::bytes;
+use super::{BundleKeyArgs, SignedImage};
 use crate::args::OutputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -20,7 +20,8 @@ use crate::output::structured::print_report;
 /// Check a bundle: who signed it, and if every byte is right.
 ///
 /// `--head` reads the head only: enough to decide about trust. Without it every byte is read, on all processors, and each
-/// damaged blob is named with its images. The exit status is 1 if something is damaged.
+/// damaged blob is named with its images. The exit status is 1 if something is damaged, or an image is not signed as
+/// `--image-key` wants.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  landfall bundle verify site.tar.zst --public-key key.pub\n  \
@@ -45,6 +46,16 @@ pub struct BundleVerifyArgs {
 pub(super) fn run(args: &BundleVerifyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let file = BundleFile::open(&args.file)?;
     let trusted_key = args.keys.trust(&file)?;
+    let source = BundleSource::new(file.clone());
+    let images = file.roots().map(|(name, root)| SignedImage {
+        name: name.to_string(),
+        source: &source,
+        digest: root.digest,
+    });
+    let unsigned = args.keys.find_unsigned(&images.collect::<Vec<_>>())?;
+    for (name, refusal) in &unsigned {
+        context.printer.problem(format_args!("not signed: `{name}`: {refusal}"));
+    }
     let (read, damages) = match args.head {
         true => (0, file.verify_head()),
         false => {
@@ -67,7 +78,7 @@ pub(super) fn run(args: &BundleVerifyArgs, context: &Context) -> anyhow::Result<
     let mut report = BundleVerificationReport::new(args.file.to_string(), file.id(), read, rows);
     report.trusted_key = trusted_key;
     print_report(&context.printer, args.output.output, &report, render)?;
-    Ok(match report.damages.is_empty() {
+    Ok(match report.damages.is_empty() && unsigned.is_empty() {
         true => ExitStatus::Done,
         false => ExitStatus::AnswerIsNo,
     })
