@@ -291,9 +291,18 @@ pub(super) fn run_remove(args: &RegistryRemoveArgs, context: &Context) -> anyhow
     })
 }
 
-/// Splits a target into the repository's name and the tag or digest.
+/// Splits a target into the repository's name and the tag or digest. The port of a host, which should not be there,
+/// stays in the name.
 fn split_target(target: &str) -> (&str, Option<&str>) {
-    match target.split_once('@').or_else(|| target.split_once(':')) {
+    let at_tag = || {
+        let after_host = match target.split_once('/') {
+            Some((host, _)) if host.contains(':') => host.len(),
+            _ => 0,
+        };
+        let colon = after_host + target[after_host..].find(':')?;
+        Some((&target[..colon], &target[colon + 1..]))
+    };
+    match target.split_once('@').or_else(at_tag) {
         Some((name, selector)) => (name, Some(selector)),
         None => (target, None),
     }
@@ -350,6 +359,9 @@ mod tests {
             ("a/b", ("a/b", None)),
             ("a/b:v1", ("a/b", Some("v1"))),
             ("a/b@sha256:0", ("a/b", Some("sha256:0"))),
+            ("a/b:../x", ("a/b", Some("../x"))),
+            ("host:5000/a/b:v1", ("host:5000/a/b", Some("v1"))),
+            ("host:5000/a/b", ("host:5000/a/b", None)),
         ] {
             assert_eq!(split_target(target), expected);
         }
