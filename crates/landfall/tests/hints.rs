@@ -1,56 +1,13 @@
 //! Hints of the program, followed: what a hint says is done, and its message is gone.
 
-#![expect(clippy::disallowed_methods, reason = "test set-up")]
-
 mod common;
 
-use std::path::Path;
-
-use common::{CANARY, run, shown};
+use common::CANARY;
+use common::followed::{Followed, words, write};
 use landfall_net::certificate::{Validity, issue_certificate, make_authority};
 use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions, FakeTls};
 use landfall_testkit::image_builder::{docker_archive, small_image};
 use secrecy::ExposeSecret as _;
-
-/// One error: the program's arguments before and after its hint was followed.
-struct Followed {
-    name: &'static str,
-    /// Part of the message.
-    message: &'static str,
-    /// Part of the hint.
-    hint: &'static str,
-    before: Vec<String>,
-    after: Vec<String>,
-}
-
-impl Followed {
-    /// Runs both commands. Only the second one is done, and it has no more of the message.
-    fn assert_mended(self) {
-        let show = |arguments: &[String]| {
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            shown(&run(&arguments))
-        };
-        let (name, before) = (self.name, show(&self.before));
-        assert!(!before.starts_with("status 0\n"), "{name}: {before}");
-        for part in [self.message, self.hint] {
-            assert!(before.contains(part), "{name}: `{part}` is not in {before}");
-        }
-        let after = show(&self.after);
-        assert!(after.starts_with("status 0\n"), "{name}: {after}");
-        assert!(!after.contains(self.message), "{name}: {after}");
-        assert!(!before.contains(CANARY) && !after.contains(CANARY), "{name}");
-    }
-}
-
-fn words(arguments: &[&str]) -> Vec<String> {
-    arguments.iter().map(|word| (*word).to_owned()).collect()
-}
-
-fn write(directory: &Path, name: &str, text: impl AsRef<[u8]>) -> String {
-    let path = directory.join(name);
-    std::fs::write(&path, text).expect("a file in a temporary directory");
-    path.display().to_string()
-}
 
 fn profile(image: &str) -> String {
     format!(
@@ -250,5 +207,63 @@ fn a_followed_hint_of_a_template_ends_its_message() {
         },
     ] {
         followed.assert_mended();
+    }
+}
+
+#[test]
+fn a_followed_hint_of_an_input_ends_its_message() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let text = profile("quay.io/shop/till:1.0") + "# Zürich\n";
+    let right = write(directory.path(), "right.yaml", &text);
+    let utf16: Vec<u8> = std::iter::once(0xfeff)
+        .chain(text.encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let latin1: Vec<u8> = text
+        .chars()
+        .map(|character| u8::try_from(character).expect("Latin-1"))
+        .collect();
+    let validate = |profile: &str| words(&["validate", "--profile", profile]);
+    for (name, message, hint, wrong) in [
+        (
+            "UTF-16",
+            "it is UTF-16",
+            "save the file as UTF-8",
+            write(directory.path(), "utf-16.yaml", utf16),
+        ),
+        (
+            "Latin-1",
+            "it is not UTF-8",
+            "`iconv -f latin1 -t utf-8 FILE`",
+            write(directory.path(), "latin1.yaml", latin1),
+        ),
+        (
+            "a binary",
+            "it is no text",
+            "name a YAML or JSON file, saved as UTF-8",
+            write(directory.path(), "binary.yaml", [text.as_bytes(), b"\0"].concat()),
+        ),
+        (
+            "a directory",
+            "it is a directory",
+            "name a file in it",
+            directory.path().display().to_string(),
+        ),
+        (
+            "no such file",
+            "No such file or directory",
+            "correct the path",
+            format!("{right}.yaml"),
+        ),
+    ] {
+        let (before, after) = (validate(&wrong), validate(&right));
+        Followed {
+            name,
+            message,
+            hint,
+            before,
+            after,
+        }
+        .assert_mended();
     }
 }

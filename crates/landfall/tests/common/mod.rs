@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub(crate) mod followed;
+
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -38,7 +40,11 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 
 /// Runs the program with a text on stdin.
 pub(crate) fn run_with_stdin(arguments: &[&str], text: &str) -> Output {
-    let mut command = landfall(arguments);
+    run_command_with_stdin(landfall(arguments), text)
+}
+
+/// Runs a command of the program with a text on stdin.
+pub(crate) fn run_command_with_stdin(mut command: Command, text: &str) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
