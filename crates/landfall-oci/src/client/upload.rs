@@ -97,10 +97,8 @@ impl RegistryClient {
         digest: &Digest,
         session: &UploadSession,
     ) -> Result<Option<UploadSession>, RegistryError> {
-        let mut request = RegistryRequest::new(Method::GET, "", Scope::Push(repository.clone()));
-        request.target = RequestTarget::Url(session.location.clone());
-        let known = [StatusCode::NO_CONTENT, StatusCode::ACCEPTED, StatusCode::OK];
-        let status = self.transport.send_expecting(request, &known);
+        let request = status_request(repository, session);
+        let status = self.transport.send_expecting(request, &STATUS_ANSWERS);
         let subject = format!("{repository} {digest}");
         let response = self.try_shortcut(Shortcut::UploadStatus, subject, status).await;
         let response = response.map_err(|fault| self.push_error(repository, digest, fault))?;
@@ -320,6 +318,16 @@ fn upload_request(method: Method, repository: &Repository, url: Url) -> Registry
 fn byte_range(first: u64, length: u64) -> HeaderValue {
     let last = (first + length).saturating_sub(1);
     HeaderValue::from_str(&format!("{first}-{last}")).expect("digits are visible ASCII")
+}
+
+/// Statuses of an answer about an upload session.
+const STATUS_ANSWERS: [StatusCode; 3] = [StatusCode::NO_CONTENT, StatusCode::ACCEPTED, StatusCode::OK];
+
+/// Returns the request for the status of an upload session.
+fn status_request(repository: &Repository, session: &UploadSession) -> RegistryRequest {
+    let mut request = RegistryRequest::new(Method::GET, "", Scope::Push(repository.clone()));
+    request.target = RequestTarget::Url(session.location.clone());
+    request
 }
 
 /// Returns the number of received bytes from the `Range` of an upload session's status. Registries report `0-0` for a

@@ -13,20 +13,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::task::AtomicWaker;
+use http::HeaderValue;
 use http::header::HeaderName;
-use http::{HeaderValue, Method, StatusCode};
 use landfall_core::failure::Shortcut;
 use landfall_core::reference::Repository;
 use landfall_core::sync::lock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::received_bytes;
 use super::session::UploadSession;
-use crate::client::auth::scope::Scope;
+use super::{STATUS_ANSWERS, received_bytes, status_request};
 use crate::client::error::{Fault, stalled};
 use crate::client::registry_client::RegistryClient;
-use crate::client::request::{RegistryRequest, RequestTarget};
 use crate::header_names::PREFER;
 use crate::image::{BlobStream, TransferError};
 
@@ -185,11 +183,8 @@ impl RegistryClient {
     /// Returns the bytes of an upload that arrived so far; `None` if the registry does not tell.
     async fn ask_arrived(&self, repository: &Repository, session: &UploadSession) -> Option<u64> {
         const AT_ONCE: (HeaderName, HeaderValue) = (PREFER, HeaderValue::from_static("wait=0"));
-        let mut request =
-            RegistryRequest::new(Method::GET, "", Scope::Push(repository.clone())).header(AT_ONCE.0, AT_ONCE.1);
-        request.target = RequestTarget::Url(session.location.clone());
-        let known = [StatusCode::NO_CONTENT, StatusCode::ACCEPTED, StatusCode::OK];
-        let asked = self.transport.send_expecting(request, &known);
+        let request = status_request(repository, session).header(AT_ONCE.0, AT_ONCE.1);
+        let asked = self.transport.send_expecting(request, &STATUS_ANSWERS);
         let asked = self.try_shortcut(Shortcut::UploadProgress, repository, asked);
         let response = timeout(ANSWER_MAX, asked).await.ok()?.ok().flatten()?;
         received_bytes(response.headers())
