@@ -14,7 +14,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::failure::Hint;
 use landfall_core::hostconf::{HostFile, is_ours};
-use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file};
+use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file, parse_versioned};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{FileChange, FileError, FileSpec, ensure_file, preview_file, remove_file, write_atomic};
@@ -216,19 +216,7 @@ impl ManagedFiles {
 }
 
 fn parse_manifest(bytes: &[u8]) -> Result<FileGroups, Unusable> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u32,
-    }
-    let damaged = |error: serde_json::Error| Unusable::Damaged(format!("it is not a list of files: {error}"));
-    let Versioned { version } = serde_json::from_slice(bytes).map_err(damaged)?;
-    if version > VERSION {
-        return Err(Unusable::Newer {
-            found: version,
-            known: VERSION,
-        });
-    }
-    serde_json::from_slice(bytes).map_err(damaged)
+    parse_versioned(bytes, VERSION, "a list of files")
 }
 
 #[cfg(test)]

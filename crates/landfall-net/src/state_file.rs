@@ -7,6 +7,8 @@ use std::io::{self, Read as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::durable;
 
@@ -81,6 +83,23 @@ pub fn load_state_file<T>(path: &Utf8Path, parse: impl FnOnce(&[u8]) -> Result<T
         Ok(loaded) => StateFile::Loaded(loaded),
         Err(reason) => StateFile::SetAside(set_aside(path, reason)),
     }
+}
+
+/// Parses a state file in JSON that states its `version`. `what` says what it should be, with an article.
+///
+/// # Errors
+/// If it is of a later version, or is not what it should be.
+pub fn parse_versioned<T: DeserializeOwned>(bytes: &[u8], known: u32, what: &str) -> Result<T, Unusable> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let damaged = |error: serde_json::Error| Unusable::Damaged(format!("it is not {what}: {error}"));
+    let Versioned { version: found } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if found > known {
+        return Err(Unusable::Newer { found, known });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
 }
 
 /// Sets aside whatever is at this path, unless it is a file or nothing: the caller is about to write a file there.

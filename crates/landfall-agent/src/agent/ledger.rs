@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::files::write_atomic;
-use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file};
+use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file, parse_versioned};
 use serde::{Deserialize, Serialize};
 
 use crate::write_health::WriteHealth;
@@ -132,19 +132,7 @@ impl LedgerFile {
 }
 
 fn parse_ledger(bytes: &[u8]) -> Result<Ledger, Unusable> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u32,
-    }
-    let damaged = |error: serde_json::Error| Unusable::Damaged(format!("it is not a ledger of the agent: {error}"));
-    let Versioned { version } = serde_json::from_slice(bytes).map_err(damaged)?;
-    if version > VERSION {
-        return Err(Unusable::Newer {
-            found: version,
-            known: VERSION,
-        });
-    }
-    serde_json::from_slice(bytes).map_err(damaged)
+    parse_versioned(bytes, VERSION, "a ledger of the agent")
 }
 
 #[cfg(test)]
