@@ -23,6 +23,7 @@ pub mod program;
 pub mod raw_http;
 pub mod site;
 pub mod skopeo;
+pub mod small_disk;
 pub mod source_registry;
 pub mod tls;
 pub mod topology;

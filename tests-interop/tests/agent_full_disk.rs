@@ -2,55 +2,18 @@
 //! written starts, serves and says why.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
-use std::process::Command;
-
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::fake_registry::FakeRegistry;
 use landfall_testkit::image_builder::{FixtureBuilder, small_image};
 use landfall_tests_interop::agent::{landfall, run_landfall};
 use landfall_tests_interop::poll::wait_for;
 use landfall_tests_interop::port::free_port;
-use landfall_tests_interop::program::{Program, run};
+use landfall_tests_interop::program::Program;
+use landfall_tests_interop::small_disk::SmallDisk;
 use rustix::process::Signal;
 use serde_json::Value;
 
 const MIB: usize = 1024 * 1024;
-
-/// A file system in memory, unmounted on drop.
-struct SmallDisk {
-    directory: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(size: &str) -> SmallDisk {
-        let disk = SmallDisk {
-            directory: tempfile::tempdir().unwrap(),
-        };
-        let mut command = Command::new("mount");
-        command
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "landfall-test"])
-            .arg(disk.path().as_std_path());
-        drop(run(command).succeeded());
-        disk
-    }
-
-    fn path(&self) -> &Utf8Path {
-        Utf8Path::from_path(self.directory.path()).unwrap()
-    }
-
-    fn free(&self) -> u64 {
-        let disk = rustix::fs::statvfs(self.path().as_std_path()).unwrap();
-        disk.f_bavail * disk.f_frsize
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let mut command = Command::new("umount");
-        command.arg(self.path().as_std_path());
-        drop(run(command));
-    }
-}
 
 /// An agent with one image that fits on the disk and one that does not.
 struct Host {

@@ -10,42 +10,12 @@ use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::program::run;
 use landfall_tests_interop::raw_http::{RawHttp, RawResponse};
+use landfall_tests_interop::small_disk::SmallDisk;
 use serde_json::json;
 
 const MIB: usize = 1024 * 1024;
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-
-/// A file system in memory, unmounted on drop.
-struct SmallDisk {
-    directory: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(size: &str) -> SmallDisk {
-        let disk = SmallDisk {
-            directory: tempfile::tempdir().unwrap(),
-        };
-        let mut command = Command::new("mount");
-        command
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "landfall-test"])
-            .arg(disk.path().as_std_path());
-        drop(run(command).succeeded());
-        disk
-    }
-
-    fn path(&self) -> &Utf8Path {
-        Utf8Path::from_path(self.directory.path()).unwrap()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let mut command = Command::new("umount");
-        command.arg(self.path().as_std_path());
-        drop(run(command));
-    }
-}
 
 fn layer(number: u8) -> Vec<u8> {
     vec![number; 4 * MIB]
