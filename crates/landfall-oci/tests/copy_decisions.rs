@@ -90,6 +90,20 @@ async fn a_blob_whose_mount_is_refused_is_uploaded() {
 }
 
 #[tokio::test]
+async fn a_sink_that_takes_no_blob_is_asked_once_more_after_a_mount_and_then_believed() {
+    let mut source = MemorySource::new(&mk_image());
+    source.address = address("reg.example.com/from");
+    let sink = ScriptedSink {
+        address: address("reg.example.com/to"),
+        refuses_blobs: true,
+        ..ScriptedSink::default()
+    };
+    let error = copy(&source, &sink, &mk_options()).await.unwrap_err();
+    assert_eq!(error.attempt, "the sink takes no blobs");
+    assert_eq!(sink.mounts.lock().unwrap().len(), 4, "twice for each of two blobs");
+}
+
+#[tokio::test]
 async fn repositories_of_one_name_in_two_registries_get_the_blobs_both() {
     let image = mk_image();
     let options = mk_options();

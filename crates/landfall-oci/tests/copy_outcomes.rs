@@ -313,8 +313,12 @@ async fn a_source_that_breaks_late_goes_on_at_once_and_is_given_up_when_it_gets_
         breaks_after: Mutex::new(breaks_after),
         ..MemorySource::new(&image)
     };
-    let error = copy(&source, &ScriptedSink::default(), &mk_options())
-        .await
-        .unwrap_err();
-    assert_eq!(error.attempt, "the source broke");
+    let (sink, progress) = (ScriptedSink::default(), ProgressLog::default());
+    let copied = copy_image(&source, "1", &sink, None, &mk_options(), &progress).await;
+    assert_eq!(copied.unwrap_err().attempt, "the source broke");
+    let waited = progress.events().iter().filter(|event| waits(event)).count();
+    assert_eq!(
+        waited, 4,
+        "the source's attempts are not multiplied by those of the sink"
+    );
 }

@@ -159,6 +159,8 @@ pub(crate) struct ScriptedSink {
     pub(crate) refuses_content: bool,
     /// The kind of the failure of each manifest.
     pub(crate) refuses_manifests: Option<FailureKind>,
+    /// True if no blob is taken.
+    pub(crate) refuses_blobs: bool,
     /// True if the mount of a blob fails.
     pub(crate) refuses_mounts: bool,
     /// The number of chunks after which each of the next uploads of the layer breaks, the next one last.
@@ -215,7 +217,15 @@ impl ImageSink for ScriptedSink {
         from: Option<&'a Repository>,
     ) -> BoxFuture<'a, Result<BlobStart, TransferError>> {
         Box::pin(async move {
-            self.mounts.lock().unwrap().push(from.cloned());
+            let asked = {
+                let mut mounts = self.mounts.lock().unwrap();
+                mounts.push(from.cloned());
+                mounts.len()
+            };
+            assert!(asked < 100, "the sink is asked for ever");
+            if self.refuses_blobs {
+                return Err(failure(FailureKind::Forbidden, "the sink takes no blobs"));
+            }
             if self.refuses_mounts && from.is_some() {
                 return Err(failure(FailureKind::Forbidden, "the sink mounts nothing"));
             }
