@@ -32,7 +32,7 @@ impl Host {
         let big = FixtureBuilder::new().plain_layer(&[("big", &noise)]).build();
         upstream.add_image("docker.io/library/big", "1", &big);
         let host = Host {
-            disk: SmallDisk::mount("24m"),
+            disk: SmallDisk::mount("size=24m"),
             directory: tempfile::tempdir().unwrap(),
             upstream,
         };

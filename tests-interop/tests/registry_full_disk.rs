@@ -2,13 +2,10 @@
 //! nothing, and recovers by itself.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
-use std::process::Command;
-
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::image_builder::digest_of;
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
-use landfall_tests_interop::program::run;
 use landfall_tests_interop::raw_http::{RawHttp, RawResponse};
 use landfall_tests_interop::small_disk::SmallDisk;
 use serde_json::json;
@@ -50,7 +47,7 @@ fn blobs_on_disk(root: &Utf8Path) -> usize {
 
 #[test]
 fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
-    let disk = SmallDisk::mount("48m");
+    let disk = SmallDisk::mount("size=48m");
     let root: Utf8PathBuf = disk.path().join("data");
     let mut registry = LandfallRegistry::start_with(None, None, Some(&root), &["--gc-every", "1"]);
     let http = RawHttp::new(registry.url(), None, None);
@@ -111,25 +108,18 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
 
 #[test]
 fn a_registry_on_a_file_system_that_cannot_be_written_is_served_read_only() {
-    let disk = SmallDisk::mount("48m");
+    let disk = SmallDisk::mount("size=48m");
     let root: Utf8PathBuf = disk.path().join("data");
     let registry = LandfallRegistry::start_with(None, None, Some(&root), &[]);
     let http = RawHttp::new(registry.url(), None, None);
     assert!(push_image(&http, 1).is_none());
     drop(registry);
-    let remount = |how: &str| {
-        let mut command = Command::new("mount");
-        command
-            .args(["-o", &format!("remount,{how}")])
-            .arg(disk.path().as_std_path());
-        drop(run(command).succeeded());
-    };
     // The second time there is no lock to share.
     for lock in [true, false] {
         if !lock {
             fs_err::remove_file(root.join("lock")).unwrap();
         }
-        remount("ro");
+        disk.remount("ro");
         let registry = LandfallRegistry::start_with(None, None, Some(&root), &["--read-only", "--gc-every", "1"]);
         let http = RawHttp::new(registry.url(), None, None);
         assert_eq!(http.get("/v2/a/manifests/v1").status, 200);
@@ -137,7 +127,7 @@ fn a_registry_on_a_file_system_that_cannot_be_written_is_served_read_only() {
         assert_eq!(http.get(&path).body, layer(1));
         assert_eq!(push_blob(&http, b"refused", true).status, 403);
         drop(registry);
-        remount("rw");
+        disk.remount("rw");
         assert_eq!(root.join("lock").exists(), lock, "nothing is written");
     }
 }
