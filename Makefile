@@ -3,13 +3,15 @@
 CARGO ?= cargo
 # Debian's packages by the program that shows that they are there.
 PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:skopeo htpasswd:apache2-utils pzstd:zstd \
-         openssl:openssl ip:iproute2 busybox:busybox-static /usr/lib/cni/bridge:containernetworking-plugins
+         openssl:openssl ip:iproute2 busybox:busybox-static podman:podman \
+         /usr/lib/cni/bridge:containernetworking-plugins
 # The programs of the tests' Kubernetes cluster, listed in tests-interop/tools/tools.tsv.
 CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl containerd containerd-shim-runc-v2
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
 # Programs of other projects, and readers of our files, built once by `go`, listed in tests-interop/tools/tools.tsv.
-TOOLS := conformance registry crane regctl olareg cosign containerd-1.7 containerd-2.0 registries-yaml http-headers
+TOOLS := conformance registry crane regctl oras olareg cosign ctr containerd-1.7 containerd-2.0 containerd registries-yaml \
+         http-headers k3s-images
 
 # Finds dependencies that are declared and not used. Installed once, outside of the tree.
 MACHETE_VERSION := 0.9.2

@@ -117,7 +117,8 @@ fn ordinary(name: &str) -> ImageFixture {
 }
 
 /// Returns incompressible bytes, the same each time: an xorshift generator, seeded from the name.
-fn noise(name: &str, length: usize) -> Vec<u8> {
+#[must_use]
+pub fn noise(name: &str, length: usize) -> Vec<u8> {
     // FNV-1a; never 0, where xorshift would stay.
     let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

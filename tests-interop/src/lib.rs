@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod agent;
+pub mod bundle;
 pub mod canary_secrets;
 pub mod cluster;
 pub mod cri_runtime;
