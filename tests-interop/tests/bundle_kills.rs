@@ -1,0 +1,331 @@
+//! SIGKILL, full disks, links and a clock without a battery: `bundle create` and `bundle copy` run again end with the bytes of
+//! an undisturbed run, move no complete blob again, and give no unfinished file the final name.
+//!
+//! `LANDFALL_KILLS=200` sets the number of kills.
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::status::ProgressEvent;
+use landfall_testkit::fake_registry::{Effect, Fault};
+use landfall_testkit::image_builder::FixtureBuilder;
+use landfall_tests_interop::agent::{landfall, run_landfall};
+use landfall_tests_interop::bundle::{BundleDesk, TILL};
+use landfall_tests_interop::images::noise;
+use landfall_tests_interop::program::{Program, run};
+use landfall_tests_interop::small_disk::SmallDisk;
+use tempfile::TempDir;
+
+const KILLS: &str = "LANDFALL_KILLS";
+const KILLS_DEFAULT: u64 = 40;
+/// Bytes that a copy may write again after an interruption.
+const COPIED_AGAIN_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of one write of a copy: it may end before they are reported.
+const CHUNK: u64 = 4 * 1024 * 1024;
+const MIB: usize = 1024 * 1024;
+
+/// Returns this share of the kills, at least one.
+fn kills(percent: u64) -> u64 {
+    let all = std::env::var(KILLS).map_or(KILLS_DEFAULT, |text| text.parse().unwrap());
+    (all * percent / 100).max(1)
+}
+
+/// SplitMix64: the same points in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut number = self.0;
+        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
+    }
+}
+
+/// A directory in memory if possible: nothing here depends on the speed of a disk.
+fn mk_directory() -> (TempDir, Utf8PathBuf) {
+    let directory = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let path = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
+    (directory, path)
+}
+
+/// Starts a program and kills it after a random part of twice the time that it needs undisturbed, or lets it end. Returns its
+/// standard error.
+fn run_and_kill(log: &Utf8Path, command: Command, whole: Duration, numbers: &mut Numbers) -> String {
+    let seen = Program::stderr_before_start("landfall", log).len();
+    let mut program = Program::start("landfall", log, command);
+    let micros = u64::try_from(whole.as_micros()).unwrap();
+    thread::sleep(Duration::from_micros(numbers.draw() % micros));
+    program.kill();
+    program.stderr().split_off(seen)
+}
+
+/// Returns the time that a command takes.
+#[expect(clippy::disallowed_types, reason = "kills are aimed at the time of a run")]
+fn time(command: Command) -> Duration {
+    let start = std::time::Instant::now();
+    drop(run(command).succeeded());
+    start.elapsed()
+}
+
+fn find(bytes: &[u8], part: &[u8]) -> usize {
+    bytes.windows(part.len()).rposition(|window| window == part).unwrap()
+}
+
+/// A blob with its part of the file: from its name in the tar to its last byte.
+struct Stretch {
+    digest: String,
+    from: usize,
+    to: usize,
+}
+
+impl Stretch {
+    fn is_whole(&self, partial: &[u8], reference: &[u8]) -> bool {
+        partial.get(self.from..self.to) == Some(&reference[self.from..self.to])
+    }
+}
+
+/// Returns the large blobs of a bundle.
+fn stretches(desk: &BundleDesk, reference: &[u8]) -> Vec<Stretch> {
+    let blobs = [&desk.till, &desk.web, &desk.both]
+        .into_iter()
+        .flat_map(|image| &image.blobs);
+    let large = blobs.filter(|(_, bytes)| bytes.len() >= 64 * 1024);
+    large
+        .map(|(digest, bytes)| Stretch {
+            digest: digest.to_string(),
+            from: find(reference, format!("blobs/sha256/{}", digest.hex()).as_bytes()),
+            to: find(reference, &bytes[bytes.len() - 64..]) + 64,
+        })
+        .collect()
+}
+
+#[test]
+fn a_killed_create_is_resumed_to_the_same_bytes_without_moving_a_blob_twice() {
+    let desk = BundleDesk::new();
+    let reference_path = desk.path("reference.tar.zst");
+    let whole = time(desk.create(&reference_path, &[]));
+    let reference = fs_err::read(&reference_path).unwrap();
+    let stretches = stretches(&desk, &reference);
+    let mut numbers = Numbers(1);
+    let (mut kept, mut unfinished) = (0, 0);
+    for kill in 0..kills(60) {
+        let (_directory, path) = mk_directory();
+        let file = path.join("shop.tar.zst");
+        drop(run_and_kill(&path, desk.create(&file, &[]), whole, &mut numbers));
+        match fs_err::read(&file) {
+            Ok(bytes) => assert!(bytes == reference, "kill {kill}: an unfinished file has the final name"),
+            Err(_) => unfinished += 1,
+        }
+        let partial = fs_err::read(format!("{file}.partial")).unwrap_or_default();
+        desk.registry.clear_requests();
+        drop(run(desk.create(&file, &[])).succeeded());
+        assert!(fs_err::read(&file).unwrap() == reference, "kill {kill}: other bytes");
+        let requests = desk.registry.requests();
+        for stretch in stretches
+            .iter()
+            .filter(|stretch| stretch.is_whole(&partial, &reference))
+        {
+            kept += 1;
+            let path = format!("/blobs/{}", stretch.digest);
+            let again = requests
+                .iter()
+                .find(|request| request.method == "GET" && request.path.contains(&path));
+            assert!(again.is_none(), "kill {kill}: moved again: {again:?}");
+        }
+        assert!(!file.with_file_name("shop.tar.zst.partial").exists(), "kill {kill}");
+    }
+    assert!(unfinished > 0, "each run ended before its kill");
+    // The points are random: with few of them, none may be behind a complete blob.
+    assert!(kept > 0 || kills(60) < 20, "no kill came after a complete blob");
+}
+
+/// Returns bytes of the progress events in the output of a command.
+fn advances(stderr: &str) -> Vec<u64> {
+    let events = stderr.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let bytes = events.filter_map(|event| match event {
+        ProgressEvent::BlobAdvanced { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    bytes.collect()
+}
+
+/// Makes a bundle with this number of layers of 20 MiB, and returns its path.
+fn mk_large_bundle(desk: &BundleDesk, layers: usize) -> Utf8PathBuf {
+    let mut image = FixtureBuilder::new();
+    for layer in 0..layers {
+        image = image.plain_layer(&[("large", &noise(&format!("layer {layer}"), 20 * MIB))]);
+    }
+    desk.registry.add_image("shop/large", "1", &image.build());
+    let list = format!("{}/shop/large:1 {TILL}\n", desk.registry.host());
+    fs_err::write(desk.path("images.txt"), list).unwrap();
+    desk.bundle("large.tar.zst", &[])
+}
+
+fn copy(from: &Utf8Path, to: &Utf8Path) -> Command {
+    landfall(&["bundle", "copy", from.as_str(), to.as_str(), "--progress", "json"])
+}
+
+#[test]
+fn a_killed_copy_is_resumed_to_the_same_bytes_and_copies_64_mib_again_at_most() {
+    let desk = BundleDesk::new();
+    let original = mk_large_bundle(&desk, 10);
+    let (_directory, path) = mk_directory();
+    let whole = time(copy(&original, &path.join("reference.tar.zst")));
+    fs_err::remove_file(path.join("reference.tar.zst")).unwrap();
+    let mut numbers = Numbers(2);
+    for kill in 0..kills(40) {
+        let (_directory, path) = mk_directory();
+        let file = path.join("copy.tar.zst");
+        let killed = run_and_kill(&path, copy(&original, &file), whole, &mut numbers);
+        let copied: u64 = advances(&killed).iter().sum();
+        let is_done = file.exists();
+        let mut compare = Command::new("cmp");
+        compare.args([&original, &file]);
+        if is_done {
+            drop(run(compare).succeeded());
+            continue;
+        }
+        let resumed = run(copy(&original, &file)).succeeded();
+        drop(run(compare).succeeded());
+        let first = advances(&resumed.stderr()).first().copied().unwrap_or_default();
+        assert!(
+            first + COPIED_AGAIN_MAX + CHUNK >= copied,
+            "kill {kill}: {copied} bytes were copied, and the second run began at {first}"
+        );
+        let left: Vec<_> = path
+            .read_dir_utf8()
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_owned())
+            .collect();
+        assert!(
+            left.iter()
+                .all(|name| name == "copy.tar.zst" || name.starts_with("landfall.")),
+            "{left:?}"
+        );
+    }
+}
+
+/// Runs a command that must fail for want of space, and returns its message.
+fn fail_for_space(command: Command, file: &Utf8Path) -> String {
+    let failed = run(command);
+    assert!(failed.code().is_some_and(|code| code != 0), "{failed}");
+    let message = failed.stderr();
+    let lower = message.to_lowercase();
+    assert!(lower.contains("space") || lower.contains("room"), "{failed}");
+    assert!(!file.exists(), "an unfinished file has the final name\n{failed}");
+    message
+}
+
+#[test]
+fn a_create_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    let desk = BundleDesk::new();
+    let reference = fs_err::read(desk.bundle("reference.tar.zst", &[])).unwrap();
+    let disk = SmallDisk::mount("size=1m");
+    let file = disk.path().join("shop.tar.zst");
+    let message = fail_for_space(desk.create(&file, &[]), &file);
+    assert!(message.contains(file.as_str()), "{message}");
+    assert!(disk.free() > 900 * 1024, "{} bytes are free", disk.free());
+
+    // The last blob fails, and then something else takes the room that is left.
+    disk.remount("size=8m");
+    let last = desk.both.blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap().0;
+    let fault = Fault::once(last.as_str(), Effect::Status(403, Vec::new(), String::new()));
+    desk.registry.inject(fault);
+    let failed = run(desk.create(&file, &[]));
+    assert_ne!(failed.code(), Some(0), "{failed}");
+    assert!(!file.exists(), "{failed}");
+    let hog = disk.fill();
+    fail_for_space(desk.create(&file, &[]), &file);
+    fs_err::remove_file(hog).unwrap();
+    drop(run(desk.create(&file, &[])).succeeded());
+    assert!(fs_err::read(&file).unwrap() == reference);
+}
+
+#[test]
+fn a_copy_to_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    let desk = BundleDesk::new();
+    let original = desk.bundle("shop.tar.zst", &[]);
+    let reference = fs_err::read(&original).unwrap();
+    let disk = SmallDisk::mount("size=1m");
+    let file = disk.path().join("copy.tar.zst");
+    let message = fail_for_space(copy(&original, &file), &file);
+    assert!(message.contains(file.as_str()), "{message}");
+    disk.remount("size=8m");
+    let hog = disk.fill();
+    fail_for_space(copy(&original, &file), &file);
+    fs_err::remove_file(hog).unwrap();
+    drop(run(copy(&original, &file)).succeeded());
+    assert!(fs_err::read(&file).unwrap() == reference);
+}
+
+#[test]
+fn a_disk_without_inodes_is_called_full_and_gets_the_file_when_there_are_some() {
+    let desk = BundleDesk::new();
+    let original = desk.bundle("shop.tar.zst", &[]);
+    let reference = fs_err::read(&original).unwrap();
+    // The only one is that of the directory.
+    let disk = SmallDisk::mount("size=16m,nr_inodes=1");
+    let (created, copied) = (disk.path().join("created.tar.zst"), disk.path().join("copied.tar.zst"));
+    fail_for_space(desk.create(&created, &[]), &created);
+    fail_for_space(copy(&original, &copied), &copied);
+    disk.remount("nr_inodes=20");
+    drop(run(desk.create(&created, &[])).succeeded());
+    drop(run(copy(&original, &copied)).succeeded());
+    for file in [&created, &copied] {
+        assert!(fs_err::read(file).unwrap() == reference, "{file}");
+    }
+}
+
+#[test]
+fn a_link_to_a_bundle_is_followed_and_stays() {
+    let desk = BundleDesk::new();
+    let original = desk.bundle("shop.tar.zst", &[]);
+    let reference = fs_err::read(&original).unwrap();
+    let (_directory, path) = mk_directory();
+    let link = path.join("link.tar.zst");
+    std::os::unix::fs::symlink(&original, &link).unwrap();
+    drop(run_landfall(&["bundle", "verify", link.as_str()]).succeeded());
+    let copied = path.join("copied.tar.zst");
+    drop(run(copy(&link, &copied)).succeeded());
+    assert!(fs_err::read(&copied).unwrap() == reference);
+    // What the link leads to is replaced.
+    fs_err::write(&original, "older").unwrap();
+    drop(run(desk.create(&link, &[])).succeeded());
+    assert!(fs_err::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs_err::read(&original).unwrap() == reference);
+}
+
+#[test]
+fn a_clock_of_1970_changes_nothing() {
+    let desk = BundleDesk::new();
+    let reference = fs_err::read(desk.bundle("reference.tar.zst", &[])).unwrap();
+    let in_1970 = |command: &Command| {
+        let mut faked = Command::new("faketime");
+        faked
+            .args(["1970-01-01 00:00:10"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        drop(run(faked).succeeded());
+    };
+    let (file, copied) = (desk.path("shop.tar.zst"), desk.path("copied.tar.zst"));
+    in_1970(&desk.create(&file, &[]));
+    in_1970(&copy(&file, &copied));
+    let key = desk.path("bundle.pub");
+    in_1970(&landfall(&[
+        "bundle",
+        "verify",
+        copied.as_str(),
+        "--public-key",
+        key.as_str(),
+    ]));
+    for file in [&file, &copied] {
+        assert!(fs_err::read(file).unwrap() == reference, "{file}");
+    }
+}
