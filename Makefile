@@ -18,7 +18,7 @@ MACHETE_VERSION := 0.9.2
 MACHETE_DIR := $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/tools/cargo-machete-$(MACHETE_VERSION)
 MACHETE := $(MACHETE_DIR)/bin/cargo-machete
 
-.PHONY: help test fuzz mutants lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
+.PHONY: help test fuzz mutants lint peers testbed cluster-up cluster-down manifests bench bench-bundle bench-copy bench-webhook bench-registry demo docs
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -104,6 +104,10 @@ bench: ## Speed and memory against their limits
 bench-copy: peers ## Copies side by side with skopeo, crane, regctl and regsync
 	$(CARGO) build --quiet --profile dist --locked --bin landfall
 	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- copy $(ARGS)
+
+bench-bundle: peers ## Bundles beside crane, skopeo and regctl with tar and zstd
+	$(CARGO) build --quiet --profile dist --locked --bin landfall
+	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- bundle $(ARGS)
 
 bench-webhook: ## The admission webhook under load: latency, rate, memory, cold start; and the credential provider
 	$(CARGO) build --quiet --profile dist --locked --bin landfall

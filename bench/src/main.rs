@@ -1,8 +1,9 @@
-//! Side-by-side benchmarks: `landfall-bench core|copy|credential|registry|webhook`.
+//! Side-by-side benchmarks: `landfall-bench bundle|core|copy|credential|registry|webhook`.
 //!
 //! Every number is measured in the same run; a missing measurement has a remark. The program prints a table and
 //! writes `target/bench/NAME.json`. Exit status 1 means that a limit is missed.
 
+mod bundle;
 mod content;
 mod copy;
 mod core;
@@ -36,6 +37,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Suite {
+    /// Bundles: made, loaded, verified, copied
+    Bundle(bundle::BundleArgs),
     /// Decisions, start-up time and memory at rest, against their limits
     Core(Subject),
     /// Copies from registry to registry
@@ -71,6 +74,7 @@ impl Subject {
 
 fn main() -> anyhow::Result<ExitCode> {
     let (name, rows) = match Cli::parse().suite {
+        Suite::Bundle(args) => ("bundle", bundle::measure(&args)?),
         Suite::Core(subject) => ("core", core::measure(&subject)?),
         Suite::Copy(args) => ("copy", copy::measure(&args)?),
         Suite::Credential(subject) => ("credential", credential::measure(&subject.landfall()?)?),

@@ -160,9 +160,14 @@ pub(crate) fn many_repositories(count: usize) -> Workload {
 
 /// Returns W3, 200 images of 5 layers of 1 to 64 KiB, none shared.
 pub(crate) fn small() -> Workload {
+    many_small(SMALL_IMAGES)
+}
+
+/// Returns images of 5 layers of 1 to 64 KiB, none shared.
+pub(crate) fn many_small(count: usize) -> Workload {
     let mut layers = Layers::default();
     let mut numbers = Numbers(200);
-    let images = (0..SMALL_IMAGES as u64)
+    let images = (0..count as u64)
         .map(|index| {
             let mine = (0..5)
                 .map(|layer| layers.get(10_000 + index * 10 + layer, 1024 + numbers.draw() % (63 * 1024)))
