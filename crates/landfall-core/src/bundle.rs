@@ -3,5 +3,6 @@
 pub mod document;
 pub mod frame;
 pub mod pieces;
+pub mod policy;
 pub mod seek_table;
 pub mod trust;
