@@ -119,8 +119,12 @@ impl LandfallRegistry {
     }
 }
 
-/// Starts the program and waits until it prints its address.
-fn start_listening(directory: &Utf8Path, arguments: &[String]) -> (Program, String) {
+/// Starts the program with a command that serves, and waits until it prints its URL. Returns the URL.
+///
+/// # Panics
+/// Panics if it does not listen before the deadline.
+#[must_use]
+pub fn start_listening(directory: &Utf8Path, arguments: &[String]) -> (Program, String) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let name = "registry";
     // Output is appended to: a line of an older process must not count.

@@ -218,6 +218,13 @@ impl ImageReference {
         })
     }
 
+    /// Returns the path of this repository in a registry that stands in for several: the original host, as one path
+    /// component [spec:resolution.port], and the original path.
+    #[must_use]
+    pub fn path_with_host(&self) -> String {
+        format!("{}/{}", self.host.as_path_component(), self.repository)
+    }
+
     /// Returns the selector for a request to a registry: the digest if there is one, else the tag, else `latest`.
     #[must_use]
     pub fn manifest_selector(&self) -> &str {

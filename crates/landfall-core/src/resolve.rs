@@ -403,6 +403,5 @@ impl<'a> Resolver<'a> {
 
 /// Returns `host/path/<original host>/<original path>` (rules 2, 5 and 6).
 fn prepend(host: &RegistryHost, path: &str, source: &ImageReference) -> Result<ImageReference, ReferenceError> {
-    let original = source.host.as_path_component();
-    source.in_repository(host, &join(&[path, &original, source.repository.as_str()]))
+    source.in_repository(host, &join(&[path, &source.path_with_host()]))
 }

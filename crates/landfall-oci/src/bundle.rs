@@ -13,6 +13,7 @@ mod gathering;
 mod head;
 mod placement;
 mod plan;
+mod read_only;
 mod reader;
 pub mod signature;
 mod source;

@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod bundle;
 pub mod client;
+pub mod content;
 pub mod copy;
 pub mod decode;
 pub mod digest;

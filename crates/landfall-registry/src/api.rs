@@ -5,16 +5,19 @@
 //! [`landfall_net::serve`] listens and speaks TLS.
 
 mod auth;
+mod blob_reply;
 mod blobs;
 pub(crate) mod budgets;
 mod conditional;
 mod drain_body;
 pub(crate) mod error;
 mod in_flight;
+pub(crate) mod in_place;
 mod listing;
 mod login_throttle;
 mod manifests;
 mod metrics;
+mod place_server;
 pub(crate) mod policy;
 pub(crate) mod range;
 mod referrers;
@@ -37,11 +40,13 @@ use tokio::time::Instant;
 
 use crate::api::auth::AccessControl;
 use crate::api::blobs::BlobBody;
+use crate::api::budgets::Budgets;
 use crate::api::drain_body::SharedBody;
 use crate::api::error::{ApiError, ErrorCode, too_many};
 use crate::api::in_flight::InFlight;
 use crate::api::manifests::WantedManifest;
 use crate::api::metrics::RegistryMetrics;
+use crate::api::place_server::PlaceServer;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
 use crate::budget_limits::COME_AGAIN;
@@ -50,6 +55,7 @@ use crate::repository::Registry;
 use crate::repository::servable::Completeness;
 use landfall_core::registry_path::{RegistryPathError, Route};
 use landfall_net::serve::budget::{ClientAddress, peer_address};
+use landfall_oci::content::places::Places;
 
 const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
@@ -59,8 +65,20 @@ const METRICS_PATH: &str = "/metrics";
 
 /// Returns the distribution API under `/v2/`, for [`landfall_net::serve::serve`] or a test's `oneshot`.
 pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
+    service(Content::Registry(registry), policy)
+}
+
+/// Returns the reading part of the distribution API over places alone, for [`landfall_net::serve::serve`] or a test's
+/// `oneshot`. The policy decides about logins and limits. Images are found by the names that their places give them,
+/// and in requests with `?ns=<registry>` by the original ones.
+pub fn place_service(places: Arc<Places>, policy: Policy) -> Router {
+    let budgets = Budgets::default();
+    service(Content::Places(PlaceServer { places, budgets }), policy)
+}
+
+fn service(content: Content, policy: Policy) -> Router {
     let api = Api {
-        registry,
+        content,
         access: AccessControl::new(&policy),
         metrics: policy.metrics.then(RegistryMetrics::new),
         in_flight: InFlight::new(policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX)),
@@ -69,9 +87,16 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
     Router::new().fallback(answer).with_state(Arc::new(api))
 }
 
+/// Content that the API serves.
+#[derive(Debug)]
+enum Content {
+    Registry(Arc<Registry>),
+    Places(PlaceServer),
+}
+
 #[derive(Debug)]
 struct Api {
-    registry: Arc<Registry>,
+    content: Content,
     policy: Policy,
     access: AccessControl,
     metrics: Option<RegistryMetrics>,
@@ -137,7 +162,19 @@ impl Api {
             .authorize(request.method(), request.headers(), route, client)
             .await?;
         let client = client.with_login(user);
-        let registry = &self.registry;
+        match &self.content {
+            Content::Registry(registry) => self.respond_from(registry, request, route, client).await,
+            Content::Places(server) => server.respond(&request.into_parts().0, route, client).await,
+        }
+    }
+
+    async fn respond_from(
+        &self,
+        registry: &Arc<Registry>,
+        request: Request,
+        route: &Route,
+        client: ClientAddress,
+    ) -> Result<Response, ApiError> {
         let get = request.method() == Method::GET;
         match (request.method(), route) {
             (&Method::GET | &Method::HEAD, Route::Ping) => Ok(json_response(b"{}".to_vec())),
@@ -170,7 +207,9 @@ impl Api {
                     (true, Some(_)) => BlobBody::File,
                     (true, None) => BlobBody::Stream,
                 };
-                registry.get_blob(name, digest, request.headers(), blob_body).await
+                registry
+                    .get_blob(name, digest, request.headers(), blob_body, client)
+                    .await
             }
             (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest).await,
             (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request, client).await,
@@ -188,19 +227,24 @@ impl Api {
 
     fn show_metrics(&self, metrics: &RegistryMetrics) -> Result<Response, ApiError> {
         let in_flight = self.in_flight.count();
-        let mut refusals = self.registry.refusals();
+        let (mut refusals, disk, places) = match &self.content {
+            Content::Registry(registry) => (registry.refusals(), registry.store.disk_space().ok(), &registry.places),
+            Content::Places(server) => (server.budgets.refusals().to_vec(), None, &server.places),
+        };
         refusals.extend([
             ("requests", self.in_flight.refusals()),
             ("logins", self.access.refusals()),
         ]);
-        let free = self.registry.store.disk_space().ok().map(|disk| disk.free);
-        let text = metrics.render(in_flight, free, &refusals).map_err(|_| {
-            ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                ErrorCode::Unknown,
-                "the metrics cannot be written",
-            )
-        })?;
+        let free = disk.map(|disk| disk.free);
+        let text = metrics
+            .render(in_flight, free, places.reads(), &refusals)
+            .map_err(|_| {
+                ApiError::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    ErrorCode::Unknown,
+                    "the metrics cannot be written",
+                )
+            })?;
         Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
     }
 }

@@ -17,8 +17,8 @@ pub mod mirror;
 mod repository;
 
 pub use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
-pub use crate::api::registry_service;
 pub use crate::api::users::{Users, UsersError};
+pub use crate::api::{place_service, registry_service};
 pub use crate::repository::age_clock::GRACE;
 pub use crate::repository::remove::RemovedImages;
 pub use crate::repository::{Registry, directories, inspect};

@@ -4,6 +4,8 @@
 //! The mirror is read-only, and serves loopback only. It stores nothing and asks clients for no login: logins stay with
 //! our registry clients, and no response is a challenge, which the runtime would answer with a login of its own. The
 //! mirror verifies manifests. Blobs pass through, and the runtime verifies them.
+//!
+//! Bundles on this host are sources as well: see [`MirrorSources::places`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,11 +20,16 @@ use http::{HeaderValue, Method, StatusCode, header};
 use landfall_core::failure::{FailureKind, error_chain};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
+use landfall_net::serve::budget::ClientAddress;
 use landfall_oci::client::{RegistryClient, RegistryError};
+use landfall_oci::content::names::RepositoryName;
+use landfall_oci::content::places::Places;
 use landfall_oci::header_names::CONTENT_DIGEST;
 use landfall_oci::image::BlobStream;
 
+use crate::api::budgets::Budgets;
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::in_place::InPlace;
 use crate::api::range::{ByteRange, parse_range};
 use crate::api::reply::{header_value, manifest_content_type};
 use landfall_core::registry_path::{ManifestSelector, Route, parse_namespace};
@@ -43,22 +50,54 @@ pub trait MirrorSources: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Returns an error if a client for one of them cannot be made.
     fn sources(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorSource>, RegistryError>;
+
+    /// Returns the places with content of this host, by its original names. A digest is looked for there first, because
+    /// no registry has other bytes under it. A tag is looked for there last.
+    fn places(&self) -> Option<&Places> {
+        None
+    }
 }
 
 /// Returns the endpoint, for [`landfall_net::serve::serve`] or a test's `oneshot`.
 pub fn mirror_service(sources: Arc<dyn MirrorSources>) -> Router {
-    Router::new().fallback(answer).with_state(sources)
+    let budgets = Budgets::default();
+    Router::new()
+        .fallback(answer)
+        .with_state(Arc::new(Mirror { sources, budgets }))
 }
 
-async fn answer(State(sources): State<Arc<dyn MirrorSources>>, request: Request) -> Response {
+#[derive(Debug)]
+struct Mirror {
+    sources: Arc<dyn MirrorSources>,
+    /// Budgets of content that comes from places.
+    budgets: Budgets,
+}
+
+impl Mirror {
+    fn places<'a>(&'a self, registry: &'a RegistryHost, name: &'a Repository, request: &Parts) -> Option<InPlace<'a>> {
+        Some(InPlace {
+            places: self.sources.places()?,
+            budgets: &self.budgets,
+            name: RepositoryName::Original(registry, name),
+            client: ClientAddress::of(&request.extensions),
+        })
+    }
+
+    fn find_sources(&self, registry: &RegistryHost, name: &Repository) -> Result<Vec<MirrorSource>, ApiError> {
+        let sources = self.sources.sources(registry, name);
+        sources.map_err(|error| unreachable(&error))
+    }
+}
+
+async fn answer(State(mirror): State<Arc<Mirror>>, request: Request) -> Response {
     let (request, _body) = request.into_parts();
-    match respond(&*sources, &request).await {
+    match respond(&mirror, &request).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     }
 }
 
-async fn respond(sources: &dyn MirrorSources, request: &Parts) -> Result<Response, ApiError> {
+async fn respond(mirror: &Mirror, request: &Parts) -> Result<Response, ApiError> {
     check_host(request)?;
     let with_body = match request.method {
         Method::GET => true,
@@ -79,11 +118,32 @@ async fn respond(sources: &dyn MirrorSources, request: &Parts) -> Result<Respons
             let Ok(selector) = selector.parse::<ManifestSelector>() else {
                 return Err(unknown_manifest());
             };
-            let sources = find_sources(sources, request, &name)?;
-            send_manifest(&sources, &selector.to_string(), with_body).await
+            let registry = find_registry(request)?;
+            let places = mirror.places(&registry, &name, request);
+            let by_digest = matches!(selector, ManifestSelector::Digest(_));
+            if by_digest && let Some(found) = manifest_in_place(places, &selector, request, with_body).await? {
+                return Ok(found);
+            }
+            let fetched = match mirror.find_sources(&registry, &name) {
+                Ok(sources) => send_manifest(&sources, &selector.to_string(), with_body).await,
+                Err(error) => Err(error),
+            };
+            match fetched {
+                Err(_) if !by_digest => {
+                    let found = manifest_in_place(places, &selector, request, with_body).await?;
+                    found.map_or(fetched, Ok)
+                }
+                fetched => fetched,
+            }
         }
         Route::Blob { name, digest } => {
-            let sources = find_sources(sources, request, &name)?;
+            let registry = find_registry(request)?;
+            if let Some(places) = mirror.places(&registry, &name, request)
+                && let Some(found) = places.get_blob(&digest, &request.headers, with_body).await?
+            {
+                return Ok(found);
+            }
+            let sources = mirror.find_sources(&registry, &name)?;
             let range = request.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
             send_blob(&sources, &digest, range, with_body).await
         }
@@ -108,16 +168,30 @@ fn check_host(request: &Parts) -> Result<(), ApiError> {
     ))
 }
 
-fn find_sources(
-    sources: &dyn MirrorSources,
-    request: &Parts,
-    name: &Repository,
-) -> Result<Vec<MirrorSource>, ApiError> {
+/// Returns the registry that the runtime means.
+fn find_registry(request: &Parts) -> Result<RegistryHost, ApiError> {
     let Ok(Some(registry)) = parse_namespace(request.uri.query().unwrap_or_default()) else {
         let message = "the query lacks `ns=<registry>`, which containerd adds for a mirror";
         return Err(ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, message));
     };
-    sources.sources(&registry, name).map_err(|error| unreachable(&error))
+    Ok(registry)
+}
+
+async fn manifest_in_place(
+    places: Option<InPlace<'_>>,
+    selector: &ManifestSelector,
+    request: &Parts,
+    with_body: bool,
+) -> Result<Option<Response>, ApiError> {
+    let Some(places) = places else {
+        return Ok(None);
+    };
+    let Some((digest, manifest)) = places.places.find_manifest(places.name, selector) else {
+        return Ok(None);
+    };
+    places
+        .get_manifest((&digest, &manifest), &request.headers, with_body)
+        .await
 }
 
 async fn send_manifest(sources: &[MirrorSource], selector: &str, with_body: bool) -> Result<Response, ApiError> {

@@ -8,6 +8,7 @@
 pub(crate) mod age_clock;
 pub mod directories;
 pub(crate) mod gc;
+pub(crate) mod in_place;
 pub mod inspect;
 pub(crate) mod manifest_cache;
 pub(crate) mod promises;
@@ -15,12 +16,16 @@ pub(crate) mod record;
 pub(crate) mod records;
 pub(crate) mod remove;
 pub(crate) mod servable;
+pub(crate) mod take_in;
 pub(crate) mod upload_sessions;
 pub(crate) mod whole_images;
+
+use std::sync::Arc;
 
 use camino::Utf8Path;
 use jiff::Timestamp;
 use landfall_core::reference::{Digest, Repository};
+use landfall_oci::content::places::Places;
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::disk_space::MinFreeSpace;
 use landfall_oci::store::error::StoreError;
@@ -74,6 +79,8 @@ pub struct Registry {
     pub(crate) in_flight: UploadsInFlight,
     pub(crate) manifest_cache: ManifestCache,
     pub(crate) budgets: Budgets,
+    /// Content that is served out of bundles where the store lacks it.
+    pub(crate) places: Arc<Places>,
     /// Number of losses so far: deletions of manifests, and content that was found missing.
     losses: watch::Sender<u64>,
 }
@@ -105,6 +112,7 @@ impl Registry {
             in_flight: UploadsInFlight::default(),
             manifest_cache: ManifestCache::default(),
             budgets: Budgets::default(),
+            places: Arc::default(),
             losses: watch::Sender::new(0),
         }
     }

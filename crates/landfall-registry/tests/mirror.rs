@@ -10,7 +10,10 @@ use http::{Method, Request, Response, StatusCode};
 use landfall_core::reference::{RegistryHost, Repository};
 use landfall_net::tls::TlsPolicy;
 use landfall_oci::client::{Endpoint, Login, RegistryClient, RegistryError};
+use landfall_oci::content::place::Place;
+use landfall_oci::content::places::Places;
 use landfall_registry::mirror::{MirrorSource, MirrorSources, mirror_service};
+use landfall_testkit::fake_content::FakeContent;
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::small_image;
 use tower::ServiceExt as _;
@@ -171,6 +174,75 @@ async fn where_the_rules_name_no_place_nobody_is_asked() {
     let answer = ask(&mirror, Method::GET, "/v2/library/nginx/manifests/1?ns=quay.io", None).await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     assert!(full.requests().is_empty(), "a registry was asked");
+}
+
+/// Sources of the test, and a place.
+#[derive(Debug)]
+struct WithPlaces(Fixed, Places);
+
+impl MirrorSources for WithPlaces {
+    fn sources(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorSource>, RegistryError> {
+        self.0.sources(registry, repository)
+    }
+
+    fn places(&self) -> Option<&Places> {
+        Some(&self.1)
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_answers_for_a_registry_that_lacks_the_image_or_is_down() {
+    let (old, new) = (small_image("old"), small_image("new"));
+    let content = Arc::new(FakeContent::new(&[("nginx:1", &old), ("nginx:2", &old)]));
+    let places = Places::default();
+    places.add(&Place::open(content.clone(), |_| Vec::new()).await).unwrap();
+    let registry = FakeRegistry::start();
+    registry.add_image("library/nginx", "1", &new);
+    let fixed = Fixed(vec![mk_client(&registry)]);
+    let sources = Arc::new(WithPlaces(fixed, places));
+    let mirror = mirror_service(sources.clone());
+    let digest_of_tag = async |tag: &str| {
+        let path = format!("/v2/library/nginx/manifests/{tag}?ns=docker.io");
+        let answer = ask(&mirror, Method::GET, &path, None).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{tag}");
+        answer.headers()["docker-content-digest"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        digest_of_tag("1").await,
+        new.root.digest.as_str(),
+        "a registry knows the tag better"
+    );
+    assert_eq!(digest_of_tag("2").await, old.root.digest.as_str());
+    let before = registry.requests().len();
+    for (digest, bytes) in old.all_content() {
+        let kind = if *digest == old.root.digest {
+            "manifests"
+        } else {
+            "blobs"
+        };
+        let path = format!("/v2/library/nginx/{kind}/{digest}?ns=docker.io");
+        let answer = ask(&mirror, Method::GET, &path, None).await;
+        assert_eq!(
+            (answer.status(), body_of(answer).await),
+            (StatusCode::OK, bytes.to_vec())
+        );
+        let head = ask(&mirror, Method::HEAD, &path, None).await;
+        assert_eq!(
+            head.headers()["content-length"].to_str().unwrap(),
+            bytes.len().to_string()
+        );
+        let other = path.replace("docker.io", "quay.io");
+        assert_eq!(
+            ask(&mirror, Method::GET, &other, None).await.status(),
+            StatusCode::NOT_FOUND
+        );
+    }
+    assert_eq!(registry.requests().len(), before, "the bundle has the bytes");
+    content.pull();
+    let layer = old.blobs.keys().next().unwrap();
+    let path = format!("/v2/library/nginx/blobs/{layer}?ns=docker.io");
+    registry.add_image("library/nginx", "2", &old);
+    assert_eq!(ask(&mirror, Method::GET, &path, None).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 pub mod containerd_process;
 pub mod fake_api_server;
+pub mod fake_content;
 pub mod fake_registry;
 pub mod host_fixture;
 pub mod image_builder;

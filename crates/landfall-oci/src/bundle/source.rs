@@ -27,7 +27,7 @@ const READ_SIZE: u64 = 512 * 1024;
 /// Source of all images of a bundle.
 #[derive(Debug, Clone)]
 pub struct BundleSource {
-    file: Arc<BundleFile>,
+    pub(super) file: Arc<BundleFile>,
     left_out: Arc<HashSet<Digest>>,
 }
 
@@ -75,7 +75,7 @@ impl BundleSource {
     }
 
     /// Returns the error of content that the bundle lacks.
-    fn missing(&self, digest: &Digest) -> TransferError {
+    pub(super) fn missing(&self, digest: &Digest) -> TransferError {
         let needed = self.file.need(digest).map(|need| BundleError::Needed {
             digest: digest.clone(),
             image: need.image.clone(),
@@ -87,7 +87,7 @@ impl BundleSource {
         )
     }
 
-    async fn read(&self, digest: &Digest, offset: u64, length: u64) -> Result<Bytes, TransferError> {
+    pub(super) async fn read(&self, digest: &Digest, offset: u64, length: u64) -> Result<Bytes, TransferError> {
         let (file, wanted) = (self.file.clone(), digest.clone());
         let read = blocking(move || Ok(file.read_blob(&wanted, offset, length)?)).await;
         read.map_err(|error| match error {

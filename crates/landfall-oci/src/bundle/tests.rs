@@ -2,6 +2,8 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "the files of these tests are small")]
 
+mod read_only;
+
 use std::collections::HashSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -74,7 +76,7 @@ impl Site {
 /// Opens the writer of a bundle of these images.
 async fn mk_writer(images: &[ArchiveImage], path: &Utf8Path, options: BundleOptions) -> BundleWriter {
     with_images(images, async |images| {
-        let (gathering, results) = gather_images(images, &CopyOptions::new(4)).await;
+        let (gathering, results) = gather_images(images, &copy_options()).await;
         results.into_iter().for_each(|result| drop(result.unwrap()));
         let plan = BundleDraft::new(gathering.finish().unwrap(), options)
             .seal(None)
@@ -106,10 +108,17 @@ async fn with_images<T>(images: &[ArchiveImage], work: impl AsyncFnOnce(&[Bundle
 async fn write_bundle(images: &[ArchiveImage], path: &Utf8Path, options: BundleOptions) {
     let writer = mk_writer(images, path, options).await;
     let results = with_images(images, async |images| {
-        write_images(images, &writer, &CopyOptions::new(4), &NoProgress).await
+        write_images(images, &writer, &copy_options(), &NoProgress).await
     });
     results.await.into_iter().for_each(|result| drop(result.unwrap()));
     writer.finish().unwrap();
+}
+
+/// Signatures come along, as in every bundle of the command.
+fn copy_options() -> CopyOptions {
+    let mut options = CopyOptions::new(4);
+    options.referrers = true;
+    options
 }
 
 fn plain() -> BundleOptions {

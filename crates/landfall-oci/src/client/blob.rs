@@ -23,6 +23,7 @@ use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::{ConnectionProblem, ProtocolProblem};
 use super::request::RegistryRequest;
 use crate::client::registry_client::RegistryClient;
+use crate::header_names::IN_PLACE;
 use crate::image::{BlobStream, TransferError};
 
 impl RegistryClient {
@@ -171,7 +172,7 @@ impl RegistryClient {
     }
 
     /// Returns true if the repository has the blob with the size of its descriptor. False means that it is to be
-    /// uploaded: it is missing, or the registry does not say.
+    /// uploaded: it is missing, the registry does not hold it ([`IN_PLACE`]), or does not say.
     ///
     /// # Errors
     /// Fails if the registry cannot be reached, or is to be asked again.
@@ -180,8 +181,9 @@ impl RegistryClient {
             let request = blob_request(Method::HEAD, repository, blob);
             let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
             refuse_page(response.headers())?;
-            let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
-            Ok(size.is_none_or(|size| size == blob.size))
+            let headers = response.headers();
+            let size = header_number(headers, CONTENT_LENGTH.as_str());
+            Ok(!headers.contains_key(IN_PLACE) && size.is_none_or(|size| size == blob.size))
         };
         let subject = format!("{repository} {}", blob.digest);
         let found = self.try_shortcut(Shortcut::BlobBeforeUpload, subject, head).await;

@@ -15,7 +15,7 @@ use super::problem::ProtocolProblem;
 use super::request::{RegistryRequest, RequestBody};
 use crate::client::registry_client::RegistryClient;
 use crate::digest::{Algorithm, Digester};
-use crate::header_names::{CONTENT_DIGEST, SUBJECT};
+use crate::header_names::{CONTENT_DIGEST, IN_PLACE, SUBJECT};
 use crate::image::RawManifest;
 
 /// Largest manifest that is read, in bytes: the size that every registry must accept (OCI distribution specification,
@@ -78,7 +78,7 @@ impl RegistryClient {
         let subject = format!("{repository} {selector}");
         let head = self.head_manifest_inner(repository, selector);
         let found = self.try_shortcut(Shortcut::ManifestHead, subject, head).await;
-        if let Some(found) = found.map_err(|fault| self.error(fetch_action(repository, selector), fault))? {
+        if let Some((found, _)) = found.map_err(|fault| self.error(fetch_action(repository, selector), fault))? {
             return Ok(Some(found));
         }
         match self.fetch_manifest(repository, selector).await {
@@ -89,7 +89,7 @@ impl RegistryClient {
     }
 
     /// Returns a manifest's digest, size and media type before its push. `None` means that it is to be pushed: it is
-    /// missing, or the registry does not say.
+    /// missing, the registry does not hold all of its image ([`IN_PLACE`]), or does not say.
     ///
     /// # Errors
     /// Fails if the registry cannot be reached, or is to be asked again.
@@ -101,20 +101,26 @@ impl RegistryClient {
         let subject = format!("{repository} {selector}");
         let head = self.head_manifest_inner(repository, selector);
         let found = self.try_shortcut(Shortcut::ManifestBeforePush, subject, head).await;
-        found.map_err(|fault| self.error(fetch_action(repository, selector), fault))
+        let found = found.map_err(|fault| self.error(fetch_action(repository, selector), fault))?;
+        Ok(found.and_then(|(manifest, is_held)| is_held.then_some(manifest)))
     }
 
-    async fn head_manifest_inner(&self, repository: &Repository, selector: &str) -> Result<Descriptor, Fault> {
+    /// Returns a manifest, and true if the registry holds all of its image.
+    async fn head_manifest_inner(&self, repository: &Repository, selector: &str) -> Result<(Descriptor, bool), Fault> {
         let request = manifest_request(Method::HEAD, repository, selector);
         let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
         let headers = response.headers();
+        let is_held = !headers.contains_key(IN_PLACE);
         let size = headers
             .get(http::header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         match (header_digest(headers), header_media_type(headers), size) {
-            (Some(digest), Some(media_type), Some(size)) => Ok(Descriptor::new(&media_type, digest, size)),
+            (Some(digest), Some(media_type), Some(size)) => Ok((Descriptor::new(&media_type, digest, size), is_held)),
             // The headers are optional (distribution specification, "Checking if content exists in the registry").
-            _ => Ok(describe(&self.fetch_manifest_inner(repository, selector).await?)),
+            _ => Ok((
+                describe(&self.fetch_manifest_inner(repository, selector).await?),
+                is_held,
+            )),
         }
     }
 

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use landfall_core::reference::{Digest, Repository};
-use landfall_oci::header_names::CONTENT_DIGEST;
+use landfall_net::serve::budget::ClientAddress;
+use landfall_oci::content::names::RepositoryName;
 use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 
-use crate::api::conditional::{effective_range, entity_tag, not_modified};
+use crate::api::blob_reply::{BlobPlan, plan_blob};
 use crate::api::error::{ApiError, ErrorCode};
-use crate::api::range::{ByteRange, parse_range};
-use crate::api::reply::header_value;
+use crate::api::in_place::{InPlace, mark_in_place};
 use crate::fast_path::body::FileBody;
 use crate::repository::record::RecordChange;
 use crate::repository::{BlobAnswer, BlobAsker, Registry};
@@ -25,68 +25,85 @@ impl Registry {
         digest: &Digest,
         headers: &HeaderMap,
         blob_body: BlobBody,
+        client: ClientAddress,
     ) -> Result<Response, ApiError> {
         // A HEAD request usually precedes a push: the client uploads the missing blobs and relies on the others.
         let asker = match blob_body {
             BlobBody::Omitted => BlobAsker::Pusher,
             BlobBody::Stream | BlobBody::File => BlobAsker::Puller,
         };
-        let answer = self.answer_blob(name, digest, asker)?;
-        let BlobAnswer { size, renew } = answer.ok_or_else(|| unknown_blob(name, digest))?;
+        let Some(BlobAnswer { size, renew }) = self.answer_blob(name, digest, asker)? else {
+            let in_place = self.get_blob_in_place(name, digest, headers, asker, client).await?;
+            return in_place.ok_or_else(|| unknown_blob(name, digest));
+        };
         if renew {
             let (registry, repository, blob) = (self.clone(), name.clone(), digest.clone());
             blocking(move || registry.link(&repository, &blob)).await?;
         }
-        if let Some(response) = not_modified(headers, digest) {
-            return Ok(response);
-        }
-        let range = effective_range(headers, digest);
-        let (status, offset, length) = match parse_range(range, size) {
-            ByteRange::Full => (StatusCode::OK, 0, size),
-            ByteRange::Part { offset, length } => (StatusCode::PARTIAL_CONTENT, offset, length),
-            ByteRange::Unsatisfiable => {
-                return Err(ApiError::new(
-                    StatusCode::RANGE_NOT_SATISFIABLE,
-                    ErrorCode::SizeInvalid,
-                    format!("the blob has {size} bytes"),
-                )
-                .with_header(header::CONTENT_RANGE, header_value(&format!("bytes */{size}"))));
-            }
+        let part = match plan_blob(headers, digest, size)? {
+            BlobPlan::NotModified(response) => return Ok(response),
+            BlobPlan::Send(part) => part,
         };
         let mut file = None;
         let body = match blob_body {
             BlobBody::Omitted => Body::empty(),
-            BlobBody::Stream => Body::from_stream(self.store.stream_blob(digest, offset, length).await?),
+            BlobBody::Stream => Body::from_stream(self.store.stream_blob(digest, part.offset, part.length).await?),
             BlobBody::File => {
                 let (opened, _path) = self.store.open_blob(digest, 0)?.into_parts();
                 file = Some(FileBody {
                     file: Arc::new(opened),
-                    offset,
-                    length,
+                    offset: part.offset,
+                    length: part.length,
                 });
                 Body::empty()
             }
         };
-        let headers = [
-            (
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/octet-stream"),
-            ),
-            (header::CONTENT_LENGTH, length.into()),
-            (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-            (header::ETAG, entity_tag(digest)),
-            (CONTENT_DIGEST, header_value(digest.as_str())),
-        ];
-        let mut response = (status, headers, body).into_response();
-        if status == StatusCode::PARTIAL_CONTENT {
-            let last = offset + length - 1;
-            let range = header_value(&format!("bytes {offset}-{last}/{size}"));
-            response.headers_mut().insert(header::CONTENT_RANGE, range);
-        }
+        let mut response = part.respond(body);
         if let Some(file) = file {
             response.extensions_mut().insert(file);
         }
         Ok(response)
+    }
+
+    /// Answers with a blob that the repository lacks and that is served because of a place. A blob that the store has
+    /// is streamed from there.
+    async fn get_blob_in_place(
+        &self,
+        name: &Repository,
+        digest: &Digest,
+        headers: &HeaderMap,
+        asker: BlobAsker,
+        client: ClientAddress,
+    ) -> Result<Option<Response>, ApiError> {
+        let Some(size) = self.size_in_place(name, digest)? else {
+            return Ok(None);
+        };
+        let served = InPlace {
+            places: &self.places,
+            budgets: &self.budgets,
+            name: RepositoryName::Served(name),
+            client,
+        };
+        let with_body = asker == BlobAsker::Puller;
+        if let Some(response) = served.get_blob(digest, headers, with_body).await? {
+            return Ok(Some(response));
+        }
+        let part = match plan_blob(headers, digest, size)? {
+            BlobPlan::NotModified(response) => return Ok(Some(response)),
+            BlobPlan::Send(part) => part,
+        };
+        let stream = match self.store.stream_blob(digest, part.offset, part.length).await {
+            Ok(stream) => stream,
+            // The place is gone by now, or its blob is not readable.
+            Err(StoreError::Missing { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let body = if with_body {
+            Body::from_stream(stream)
+        } else {
+            Body::empty()
+        };
+        Ok(Some(mark_in_place(part.respond(body))))
     }
 
     /// Unlinks a blob that no manifest of the repository references. The next garbage collection deletes the bytes.
@@ -150,7 +167,7 @@ enum UnlinkOutcome {
     InUse,
 }
 
-fn unknown_blob(name: &Repository, digest: &Digest) -> ApiError {
+pub(crate) fn unknown_blob(name: &Repository, digest: &Digest) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         ErrorCode::BlobUnknown,

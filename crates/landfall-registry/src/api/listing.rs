@@ -6,6 +6,8 @@ use axum::extract::Query;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Repository, Tag};
+use landfall_oci::content::names::RepositoryName;
+use landfall_oci::content::places::Places;
 use landfall_oci::store::blocking::blocking;
 use serde::Deserialize;
 use serde_json::json;
@@ -24,19 +26,27 @@ struct PageQuery {
 }
 
 impl Registry {
-    /// Lists the repositories that hold a manifest.
+    /// Lists the repositories that hold a manifest, and those of places.
     pub(crate) async fn list_repositories(self: &Arc<Registry>, uri: &Uri) -> Result<Response, ApiError> {
         let page = PageRequest::parse(uri)?;
         let registry = self.clone();
-        let (names, next) = blocking(move || {
+        let page = blocking(move || {
+            let in_place = registry.places.repositories();
+            let mut names = registry.records.names()?;
+            if !in_place.is_empty() {
+                names.extend(in_place.iter().cloned());
+                names.sort();
+                names.dedup();
+            }
             let mut pager = Pager::new(page);
-            for name in registry.records.names()? {
+            for name in names {
                 // Reads only the records that this page needs: there may be thousands.
                 if pager.wants(name.as_str())
-                    && registry
-                        .records
-                        .peek(&name, |record| !record.manifests.is_empty())?
-                        .unwrap_or_default()
+                    && (in_place.contains(&name)
+                        || registry
+                            .records
+                            .peek(&name, |record| !record.manifests.is_empty())?
+                            .unwrap_or_default())
                 {
                     pager.add(name.to_string());
                 }
@@ -45,35 +55,80 @@ impl Registry {
                 }
             }
             Ok(pager.finish())
-        })
-        .await?;
-        let body = json!({"repositories": names});
-        Ok(with_next(json_response(body.to_string().into()), "/v2/_catalog", next))
+        });
+        Ok(repositories_response(page.await?))
     }
 
     pub(crate) fn list_tags(&self, name: &Repository, uri: &Uri) -> Result<Response, ApiError> {
-        let cached = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
-        let record = cached.read();
-        if record.manifests.is_empty() {
-            return Err(unknown_repository(name));
-        }
-        let mut pager = Pager::new(PageRequest::parse(uri)?);
-        for tag in record.tags.keys().map(Tag::as_str) {
-            if pager.wants(tag) {
-                pager.add(tag.to_owned());
+        let served = RepositoryName::Served(name);
+        let in_place = self.places.has_repository(served);
+        let cached = self.records.get(name)?;
+        let record = cached.as_ref().map(|cached| cached.read());
+        let record = record.filter(|record| !record.manifests.is_empty());
+        let request = PageRequest::parse(uri);
+        let page = match &record {
+            None if !in_place => return Err(unknown_repository(name)),
+            Some(record) if !in_place => page_of(request?, record.tags.keys().map(Tag::as_str)),
+            record => {
+                let mut tags = self.places.tags(served);
+                tags.extend(record.iter().flat_map(|record| record.tags.keys()).cloned());
+                page_of(request?, tags.iter().map(Tag::as_str))
             }
-            if pager.is_over() {
-                break;
-            }
-        }
-        let (tags, next) = pager.finish();
-        let body = json!({"name": name, "tags": tags});
-        Ok(with_next(
-            json_response(body.to_string().into()),
-            &format!("/v2/{name}/tags/list"),
-            next,
-        ))
+        };
+        Ok(tags_response(name, page))
     }
+}
+
+/// Lists the repositories of places alone.
+pub(crate) fn list_repositories_in_place(places: &Places, uri: &Uri) -> Result<Response, ApiError> {
+    let names = places.repositories();
+    let page = page_of(PageRequest::parse(uri)?, names.iter().map(Repository::as_str));
+    Ok(repositories_response(page))
+}
+
+/// Lists the tags of a repository in places alone. `shown` is its name in the request.
+pub(crate) fn list_tags_in_place(
+    places: &Places,
+    name: RepositoryName<'_>,
+    shown: &Repository,
+    uri: &Uri,
+) -> Result<Response, ApiError> {
+    if !places.has_repository(name) {
+        return Err(unknown_repository(shown));
+    }
+    let tags = places.tags(name);
+    let page = page_of(PageRequest::parse(uri)?, tags.iter().map(Tag::as_str));
+    Ok(tags_response(shown, page))
+}
+
+/// Items of a page, and the query of the next page.
+type Page = (Vec<String>, Option<String>);
+
+fn page_of<'a>(request: PageRequest, items: impl Iterator<Item = &'a str>) -> Page {
+    let mut pager = Pager::new(request);
+    for item in items {
+        if pager.wants(item) {
+            pager.add(item.to_owned());
+        }
+        if pager.is_over() {
+            break;
+        }
+    }
+    pager.finish()
+}
+
+fn repositories_response((names, next): Page) -> Response {
+    let body = json!({"repositories": names});
+    with_next(json_response(body.to_string().into()), "/v2/_catalog", next)
+}
+
+fn tags_response(name: &Repository, (tags, next): Page) -> Response {
+    let body = json!({"name": name, "tags": tags});
+    with_next(
+        json_response(body.to_string().into()),
+        &format!("/v2/{name}/tags/list"),
+        next,
+    )
 }
 
 pub(crate) fn unknown_repository(name: &Repository) -> ApiError {
@@ -152,8 +207,7 @@ impl Pager {
         self.more
     }
 
-    /// Returns the items, and the query of the next page.
-    fn finish(self) -> (Vec<String>, Option<String>) {
+    fn finish(self) -> Page {
         let next = self
             .items
             .last()

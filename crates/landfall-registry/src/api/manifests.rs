@@ -13,6 +13,7 @@ use landfall_core::oci_types::{
 use landfall_core::reference::{Digest, Repository, Tag};
 use landfall_net::serve::budget::ClientAddress;
 use landfall_net::serve::request_body::{BufferError, BufferedBody, buffer_body};
+use landfall_oci::content::names::RepositoryName;
 use landfall_oci::digest::{digest_of, matches_digest};
 use landfall_oci::header_names::CONTENT_DIGEST;
 use landfall_oci::image::{BlobState, RawManifest};
@@ -22,13 +23,14 @@ use landfall_oci::store::error::StoreError;
 use crate::api::budgets::{over_budget, paid};
 use crate::api::conditional::{entity_tag, not_modified};
 use crate::api::error::{ApiError, ErrorCode};
+use crate::api::in_place::{InPlace, mark_in_place};
 use crate::api::listing::unknown_repository;
 use crate::api::reply::{header_value, manifest_content_type};
 use crate::api::route::parse_digest;
 use crate::repository::Registry;
 use crate::repository::manifest_cache::{CachedManifest, MANIFEST_SIZE_MAX};
 use crate::repository::record::{ManifestEntry, RecordChange};
-use crate::repository::servable::Completeness;
+use crate::repository::servable::{Completeness, Wholeness};
 
 /// Longest media type: type, slash and subtype (RFC 6838 section 4.2).
 const MEDIA_TYPE_LENGTH_MAX: usize = 255;
@@ -60,24 +62,36 @@ impl Registry {
             with_body,
             completeness,
         } = wanted;
-        let cached = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
-        let (digest, media_type, size) = {
+        let cached = self.records.get(name)?;
+        let recorded = cached.as_ref().and_then(|cached| {
             let record = cached.read();
-            let (digest, entry) = record
-                .select(selector)
-                .ok_or_else(|| unknown_manifest(name, selector))?;
-            (digest.clone(), manifest_content_type(&entry.media_type), entry.size)
+            let (digest, entry) = record.select(selector)?;
+            let media_type = manifest_content_type(&entry.media_type);
+            Some((cached, digest.clone(), media_type, entry.size))
+        });
+        let Some((cached, digest, media_type, size)) = recorded else {
+            let in_place = self.get_manifest_in_place(name, wanted, request, client).await?;
+            return in_place.ok_or_else(|| match &cached {
+                Some(_) => unknown_manifest(name, selector),
+                None => unknown_repository(name),
+            });
         };
         // A `HEAD` reads the manifest too: it says whether all content is here.
         let memory = self.budgets.take_answer(client, size)?;
         let manifest = match self.load_manifest_to_serve(&digest).await {
             Ok(manifest) => manifest,
             Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => {
-                return Err(lost_manifest(name, selector, &digest));
+                let same = WantedManifest {
+                    selector: digest.as_str(),
+                    ..wanted
+                };
+                let in_place = self.get_manifest_in_place(name, same, request, client).await?;
+                return in_place.ok_or_else(|| lost_manifest(name, selector, &digest));
             }
             Err(error) => return Err(error.into()),
         };
-        if let Some(lost) = self.find_lost_to_serve(&cached, &digest, &manifest, completeness)? {
+        let wholeness = self.check_whole_to_serve(name, cached, (&digest, &manifest.parts), completeness)?;
+        if let Wholeness::Lost(lost) = wholeness {
             tracing::warn!(repository = %name, manifest = %digest, %lost, "an image is not served, because the registry \
                 lost content of it; a push of the image repairs it");
             self.note_loss();
@@ -97,7 +111,39 @@ impl Registry {
         } else {
             Body::empty()
         };
-        Ok(paid((headers, body).into_response(), memory))
+        let response = paid((headers, body).into_response(), memory);
+        Ok(match wholeness {
+            Wholeness::WithPlaces => mark_in_place(response),
+            _ => response,
+        })
+    }
+
+    /// Answers with a manifest that only a place has. `None` if there is none, or content of its image is missing.
+    async fn get_manifest_in_place(
+        &self,
+        name: &Repository,
+        wanted: WantedManifest<'_>,
+        request: &HeaderMap,
+        client: ClientAddress,
+    ) -> Result<Option<Response>, ApiError> {
+        let Some((digest, manifest)) = self.find_in_place(name, wanted.selector) else {
+            return Ok(None);
+        };
+        let lacking = self.find_lacking_in_place(name, &manifest.parts)?;
+        if let Some(lacking) = lacking.filter(|_| wanted.completeness == Completeness::Complete) {
+            tracing::warn!(repository = %name, manifest = %digest, %lacking, "an image of a place is not served, because \
+                content of it is missing");
+            return Ok(None);
+        }
+        let served = InPlace {
+            places: &self.places,
+            budgets: &self.budgets,
+            name: RepositoryName::Served(name),
+            client,
+        };
+        served
+            .get_manifest((&digest, &manifest), request, wanted.with_body)
+            .await
     }
 
     async fn load_manifest_to_serve(self: &Arc<Registry>, digest: &Digest) -> Result<CachedManifest, StoreError> {
@@ -152,6 +198,7 @@ impl Registry {
             tags: target.tags.clone(),
             incomplete: incomplete_images,
         };
+        self.take_in_blobs(name, &push.content, client).await?;
         let (registry, repository) = (self.clone(), name.clone());
         blocking(move || registry.store_manifest(&repository, &push)).await?;
         let location = header_value(&format!("/v2/{name}/manifests/{digest}"));
@@ -278,7 +325,7 @@ impl Registry {
     }
 }
 
-fn unknown_manifest(name: &Repository, selector: &str) -> ApiError {
+pub(crate) fn unknown_manifest(name: &Repository, selector: &str) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         ErrorCode::ManifestUnknown,

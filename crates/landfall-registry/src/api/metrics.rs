@@ -21,6 +21,7 @@ pub(crate) struct RegistryMetrics {
     requests: Family<RequestLabel, Counter>,
     in_flight: Gauge,
     free: Gauge,
+    read_in_place: Counter,
     refused: Family<BudgetLabel, Counter>,
 }
 
@@ -40,7 +41,7 @@ impl RegistryMetrics {
     pub(crate) fn new() -> RegistryMetrics {
         let mut registry = Registry::with_prefix("landfall_registry");
         let (requests, in_flight, free) = (Family::default(), Gauge::default(), Gauge::default());
-        let refused = Family::default();
+        let (refused, read_in_place) = (Family::default(), Counter::default());
         registry.register(
             "refused_by_budget",
             "Requests that were refused because a client or all clients used a budget up",
@@ -52,12 +53,18 @@ impl RegistryMetrics {
             "Requests that are being answered",
             Gauge::clone(&in_flight),
         );
+        registry.register(
+            "read_in_place",
+            "Manifests and blobs that clients pulled out of bundles, because the registry does not hold them",
+            Counter::clone(&read_in_place),
+        );
         registry.register_with_unit("free", "Free bytes of the disk", Unit::Bytes, Gauge::clone(&free));
         RegistryMetrics {
             registry,
             requests,
             in_flight,
             free,
+            read_in_place,
             refused,
         }
     }
@@ -77,6 +84,7 @@ impl RegistryMetrics {
         &self,
         in_flight: usize,
         free: Option<u64>,
+        reads_in_place: u64,
         refusals: &[(&'static str, u64)],
     ) -> Result<String, fmt::Error> {
         for (budget, count) in refusals {
@@ -85,6 +93,7 @@ impl RegistryMetrics {
                 .inner()
                 .store(*count, Ordering::Relaxed);
         }
+        self.read_in_place.inner().store(reads_in_place, Ordering::Relaxed);
         self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         if let Some(free) = free {
             self.free.set(i64::try_from(free).unwrap_or(i64::MAX));

@@ -12,12 +12,15 @@ use http::{HeaderName, HeaderValue, Uri, header};
 use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::{Digest, Repository};
 use landfall_net::serve::budget::ClientAddress;
+use landfall_oci::content::names::RepositoryName;
+use landfall_oci::content::places::Places;
 use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 use serde::Deserialize;
 
 use crate::api::budgets::paid;
 use crate::api::error::ApiError;
+use crate::api::in_place::InPlace;
 use crate::api::listing::{bad_query, encode, next_link};
 use crate::api::route::parse_digest;
 use crate::repository::Registry;
@@ -49,6 +52,105 @@ struct Annotations {
     annotations: std::collections::BTreeMap<String, String>,
 }
 
+/// A request for a list of referrers.
+#[derive(Debug)]
+pub(crate) struct ReferrersRequest<'a> {
+    /// Name of the repository in the request.
+    name: &'a Repository,
+    subject: &'a Digest,
+    artifact_type: Option<String>,
+    last: Option<Digest>,
+}
+
+/// A referrer that is listed.
+#[derive(Debug)]
+enum ListedReferrer {
+    Recorded(Digest, ManifestEntry),
+    InPlace(Descriptor),
+}
+
+impl ListedReferrer {
+    fn digest(&self) -> &Digest {
+        match self {
+            ListedReferrer::Recorded(digest, _) => digest,
+            ListedReferrer::InPlace(descriptor) => &descriptor.digest,
+        }
+    }
+
+    /// Returns true if the annotations may be large.
+    fn is_large(&self) -> bool {
+        match self {
+            ListedReferrer::Recorded(_, entry) => entry.lacks_annotations(),
+            ListedReferrer::InPlace(_) => true,
+        }
+    }
+}
+
+impl<'a> ReferrersRequest<'a> {
+    pub(crate) fn parse(name: &'a Repository, subject: &'a Digest, uri: &Uri) -> Result<Self, ApiError> {
+        let Query(query) = Query::<ReferrersQuery>::try_from_uri(uri).map_err(|_| bad_query())?;
+        Ok(ReferrersRequest {
+            name,
+            subject,
+            last: query.last.as_deref().map(parse_digest).transpose()?,
+            artifact_type: query.artifact_type,
+        })
+    }
+
+    /// Returns true if this page may show a referrer with this digest and artifact type.
+    fn wants(&self, digest: &Digest, artifact_type: Option<&str>) -> bool {
+        self.last.as_ref().is_none_or(|last| digest > last)
+            && (self.artifact_type.is_none() || self.artifact_type.as_deref() == artifact_type)
+    }
+
+    /// Returns the referrers in places, as far as this page may show them.
+    fn find_in_place(&self, places: &Places, name: RepositoryName<'_>) -> Vec<ListedReferrer> {
+        let found = places.referrers(name, self.subject).into_values();
+        found
+            .filter(|found| self.wants(&found.digest, found.artifact_type.as_deref()))
+            .map(ListedReferrer::InPlace)
+            .collect()
+    }
+
+    fn respond(&self, (page, last_of_page): (Vec<u8>, Option<Digest>)) -> Response {
+        let content_type = HeaderValue::from_static(media_type::OCI_INDEX);
+        let mut response = ([(header::CONTENT_TYPE, content_type)], Body::from(page)).into_response();
+        let headers = response.headers_mut();
+        let wanted = self.artifact_type.as_deref();
+        if wanted.is_some() {
+            headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+        }
+        if let Some(last) = last_of_page {
+            let filter = wanted.map_or_else(String::new, |wanted| format!("artifactType={}&", encode(wanted)));
+            let link = next_link(&format!(
+                "/v2/{}/referrers/{}?{filter}last={}",
+                self.name,
+                self.subject,
+                encode(last.as_str())
+            ));
+            headers.insert(header::LINK, link);
+        }
+        response
+    }
+}
+
+/// Lists the referrers in places alone.
+pub(crate) fn list_referrers_in_place(
+    request: &ReferrersRequest<'_>,
+    served: &InPlace<'_>,
+) -> Result<Response, ApiError> {
+    let mut found = request.find_in_place(served.places, served.name);
+    let more = found.len() > PAGE_REFERRERS_MAX;
+    found.truncate(PAGE_REFERRERS_MAX);
+    let memory = if found.is_empty() { 0 } else { LARGE_PAGE_MEMORY };
+    let memory = served.budgets.take_answer(served.client, memory)?;
+    let page = render_page(&found, more, |found| match found {
+        ListedReferrer::InPlace(descriptor) => Ok(descriptor.clone()),
+        ListedReferrer::Recorded(digest, entry) => Ok(entry.describe(digest)),
+    })?;
+    Ok(paid(request.respond(page), memory))
+}
+
 impl Registry {
     /// Lists the manifests that refer to a digest. The list of an unknown digest is empty.
     pub(crate) async fn list_referrers(
@@ -58,11 +160,9 @@ impl Registry {
         uri: &Uri,
         client: ClientAddress,
     ) -> Result<Response, ApiError> {
-        let Query(query) = Query::<ReferrersQuery>::try_from_uri(uri).map_err(|_| bad_query())?;
-        let last = query.last.as_deref().map(parse_digest).transpose()?;
-        let wanted = query.artifact_type.as_deref();
-        let (found, more) = self.find_referrers(name, digest, wanted, last.as_ref())?;
-        let memory = if found.iter().any(|(_, entry)| entry.lacks_annotations()) {
+        let request = ReferrersRequest::parse(name, digest, uri)?;
+        let (found, more) = self.find_referrers(&request)?;
+        let memory = if found.iter().any(ListedReferrer::is_large) {
             LARGE_PAGE_MEMORY
         } else {
             // About 1.5 KiB each, in the list and on the page.
@@ -70,86 +170,48 @@ impl Registry {
         };
         let memory = self.budgets.take_answer(client, memory)?;
         let registry = self.clone();
-        let (page, last_of_page) = blocking(move || registry.render_page(&found, more)).await?;
-        let content_type = HeaderValue::from_static(media_type::OCI_INDEX);
-        let mut response = ([(header::CONTENT_TYPE, content_type)], Body::from(page)).into_response();
-        if wanted.is_some() {
-            response
-                .headers_mut()
-                .insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
-        }
-        if let Some(last) = last_of_page {
-            let filter = wanted.map_or_else(String::new, |wanted| format!("artifactType={}&", encode(wanted)));
-            let link = next_link(&format!(
-                "/v2/{name}/referrers/{digest}?{filter}last={}",
-                encode(last.as_str())
-            ));
-            response.headers_mut().insert(header::LINK, link);
-        }
-        Ok(paid(response, memory))
+        let page = blocking(move || render_page(&found, more, |found| registry.describe_referrer(found)));
+        Ok(paid(request.respond(page.await?), memory))
     }
 
-    /// Finds the referrers after a digest, in order, and returns true if there are more than fit on a page.
-    fn find_referrers(
-        &self,
-        name: &Repository,
-        subject: &Digest,
-        wanted: Option<&str>,
-        after: Option<&Digest>,
-    ) -> Result<(Vec<(Digest, ManifestEntry)>, bool), StoreError> {
-        let Some(cached) = self.records.get(name)? else {
-            return Ok((Vec::new(), false));
-        };
-        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let record = cached.read();
-        let mut found = record
-            .manifests
-            .range::<Digest, _>((begin, Bound::Unbounded))
-            .filter(|(_, entry)| {
+    /// Finds the referrers of a page, in order, and returns true if there are more than fit on it.
+    fn find_referrers(&self, request: &ReferrersRequest<'_>) -> Result<(Vec<ListedReferrer>, bool), StoreError> {
+        let mut found: Vec<ListedReferrer> = Vec::new();
+        let cached = self.records.get(request.name)?;
+        if let Some(cached) = &cached {
+            let begin = request.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let record = cached.read();
+            let recorded = record.manifests.range::<Digest, _>((begin, Bound::Unbounded));
+            let recorded = recorded.filter(|(digest, entry)| {
                 entry.referrer.as_ref().is_some_and(|referrer| {
-                    referrer.subject == *subject
-                        && wanted.is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted))
+                    referrer.subject == *request.subject && request.wants(digest, referrer.artifact_type.as_deref())
                 })
-            })
-            .map(|(digest, entry)| (digest.clone(), entry.clone()));
-        let page = found.by_ref().take(PAGE_REFERRERS_MAX).collect();
-        Ok((page, found.next().is_some()))
-    }
-
-    /// Renders as many referrers as fit on a page. Returns the last digest of the page if another one follows.
-    fn render_page(
-        &self,
-        found: &[(Digest, ManifestEntry)],
-        more: bool,
-    ) -> Result<(Vec<u8>, Option<Digest>), StoreError> {
-        let mut page = PAGE_HEAD.as_bytes().to_vec();
-        let mut shown: Option<&Digest> = None;
-        for (digest, entry) in found {
-            let mut descriptor = self.describe_referrer(digest, entry)?;
-            let room = PAGE_BYTES_MAX - page.len() - PAGE_END.len() - 1;
-            let mut text = render(&descriptor);
-            if text.len() > room {
-                if let Some(shown) = shown {
-                    page.extend_from_slice(PAGE_END.as_bytes());
-                    return Ok((page, Some(shown.clone())));
-                }
-                // It fits on no page. The client finds the annotations in the manifest.
-                descriptor.annotations.clear();
-                text = render(&descriptor);
-            }
-            if shown.is_some() {
-                page.push(b',');
-            }
-            page.extend_from_slice(&text);
-            shown = Some(digest);
+            });
+            found.extend(
+                recorded
+                    .take(PAGE_REFERRERS_MAX + 1)
+                    .map(|(digest, entry)| ListedReferrer::Recorded(digest.clone(), entry.clone())),
+            );
         }
-        page.extend_from_slice(PAGE_END.as_bytes());
-        Ok((page, shown.filter(|_| more).cloned()))
+        let in_place = request.find_in_place(&self.places, RepositoryName::Served(request.name));
+        if !in_place.is_empty() {
+            // Of the same referrer, the one of the record is first and stays.
+            found.extend(in_place);
+            found.sort_by(|one, other| one.digest().cmp(other.digest()));
+            found.dedup_by(|later, earlier| later.digest() == earlier.digest());
+        }
+        let more = found.len() > PAGE_REFERRERS_MAX;
+        found.truncate(PAGE_REFERRERS_MAX);
+        Ok((found, more))
     }
 
     /// Returns a referrer's descriptor, with annotations from its manifest where the record has none. Without them if the
     /// manifest cannot be read: a pull of it says why.
-    fn describe_referrer(&self, digest: &Digest, entry: &ManifestEntry) -> Result<Descriptor, StoreError> {
+    fn describe_referrer(&self, found: &ListedReferrer) -> Result<Descriptor, StoreError> {
+        let (digest, entry) = match found {
+            ListedReferrer::InPlace(descriptor) => return Ok(descriptor.clone()),
+            ListedReferrer::Recorded(digest, entry) => (digest, entry),
+        };
         let mut descriptor = entry.describe(digest);
         if entry.lacks_annotations() {
             match self.store.read_blob(digest, MANIFEST_SIZE_MAX as u64) {
@@ -164,6 +226,37 @@ impl Registry {
         }
         Ok(descriptor)
     }
+}
+
+/// Renders as many referrers as fit on a page. Returns the last digest of the page if another one follows.
+fn render_page(
+    found: &[ListedReferrer],
+    more: bool,
+    describe: impl Fn(&ListedReferrer) -> Result<Descriptor, StoreError>,
+) -> Result<(Vec<u8>, Option<Digest>), StoreError> {
+    let mut page = PAGE_HEAD.as_bytes().to_vec();
+    let mut shown: Option<&Digest> = None;
+    for referrer in found {
+        let mut descriptor = describe(referrer)?;
+        let room = PAGE_BYTES_MAX - page.len() - PAGE_END.len() - 1;
+        let mut text = render(&descriptor);
+        if text.len() > room {
+            if let Some(shown) = shown {
+                page.extend_from_slice(PAGE_END.as_bytes());
+                return Ok((page, Some(shown.clone())));
+            }
+            // It fits on no page. The client finds the annotations in the manifest.
+            descriptor.annotations.clear();
+            text = render(&descriptor);
+        }
+        if shown.is_some() {
+            page.push(b',');
+        }
+        page.extend_from_slice(&text);
+        shown = Some(referrer.digest());
+    }
+    page.extend_from_slice(PAGE_END.as_bytes());
+    Ok((page, shown.filter(|_| more).cloned()))
 }
 
 fn render(descriptor: &Descriptor) -> Vec<u8> {

@@ -5,6 +5,7 @@ mod blobs;
 mod budgets;
 mod collection;
 mod deletion;
+mod in_place;
 mod listing;
 mod manifests;
 mod records;

@@ -1,12 +1,13 @@
 //! Cache of recently pulled manifests in memory: most pulls ask for the same few.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use bytes::Bytes;
-use landfall_core::oci_types::{ManifestContent, parse_manifest};
+use landfall_core::oci_types::parse_manifest;
 use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
+use landfall_oci::content::parts::ManifestParts;
 
 /// Size limit of a manifest, in bytes. The specification allows a registry to reject larger ones ("Pushing Manifests").
 pub(crate) const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
@@ -19,31 +20,15 @@ const ENTRY_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CachedManifest {
     pub(crate) bytes: Bytes,
-    /// Content without which an image cannot be pulled, with its sizes in bytes. Empty for an index: a client chooses
-    /// among its entries.
-    pub(crate) needed: Arc<[(Digest, u64)]>,
-    /// Entries of an index. Empty for an image.
-    pub(crate) entries: Arc<[Digest]>,
+    pub(crate) parts: ManifestParts,
 }
 
 impl CachedManifest {
     pub(crate) fn new(bytes: Bytes) -> CachedManifest {
-        let mut manifest = CachedManifest {
-            needed: Arc::default(),
-            entries: Arc::default(),
-            bytes,
-        };
-        match parse_manifest(&manifest.bytes) {
-            Ok(ref content @ ManifestContent::Image(_)) => {
-                let needed = content.children().filter(|child| !child.is_foreign());
-                manifest.needed = needed.map(|child| (child.digest.clone(), child.size)).collect();
-            }
-            Ok(ManifestContent::Index(index)) => {
-                manifest.entries = index.manifests.into_iter().map(|entry| entry.digest).collect();
-            }
-            Err(_) => {}
-        }
-        manifest
+        // What is no manifest names nothing.
+        let parts =
+            parse_manifest(&bytes).map_or_else(|_| ManifestParts::default(), |content| ManifestParts::of(&content));
+        CachedManifest { bytes, parts }
     }
 }
 

@@ -1,10 +1,11 @@
-//! `landfall bundle`: makes, shows, verifies, compares and copies bundles [spec:bundles].
+//! `landfall bundle`: makes, shows, verifies, compares, copies and serves bundles [spec:bundles].
 
 mod copy;
 mod create;
 mod create_images;
 mod diff;
 mod room;
+mod serve;
 mod show;
 mod verify;
 
@@ -34,6 +35,7 @@ pub enum BundleCommand {
     Verify(verify::BundleVerifyArgs),
     Diff(diff::BundleDiffArgs),
     Copy(copy::BundleCopyArgs),
+    Serve(Box<serve::BundleServeArgs>),
 }
 
 pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitStatus> {
@@ -43,6 +45,7 @@ pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitSt
         BundleCommand::Verify(args) => verify::run(args, context),
         BundleCommand::Diff(args) => diff::run(args, context),
         BundleCommand::Copy(args) => copy::run(args, context),
+        BundleCommand::Serve(args) => serve::run(args, context),
     }
 }
 

@@ -2,36 +2,26 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::failure::error_line;
 use landfall_core::failure::Explanation;
-use landfall_core::wording::counted;
-use landfall_net::certificate::load_pair;
-use landfall_net::serve::tls::CertificateSlot;
-use landfall_net::serve::{ServeLimits, serve};
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 use landfall_registry::admin_socket::serve_admin_socket;
 use landfall_registry::directories::RegistryDirs;
 use landfall_registry::fast_path::with_fast_path;
-use landfall_registry::{DEFAULT_REQUESTS_MAX, GRACE, MinFreeSpace, Policy, Registry, Users, registry_service};
-use tokio::net::TcpListener;
+use landfall_registry::{GRACE, MinFreeSpace, Policy, Registry, registry_service};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::registry::reload::WatchedFiles;
+use crate::commands::registry::listen::ListenArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::interrupt::run_service;
-use crate::logging::{self, LogFormat};
-use crate::output::progress::Progress;
-use crate::runtime;
 
 /// Serve a registry from a directory.
 ///
@@ -46,18 +36,8 @@ pub struct RegistryServeArgs {
     /// Directory of the registry; created if it does not exist.
     #[arg(long, value_name = "DIR")]
     pub root: Utf8PathBuf,
-    /// Address to listen on; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
-    pub listen: SocketAddr,
-    /// Users who may push and pull: a file made by `htpasswd -B` [default: no login].
-    #[arg(long, value_name = "FILE")]
-    pub htpasswd: Option<Utf8PathBuf>,
-    /// Certificate chain of the server, PEM [default: plain HTTP].
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_certificate: Option<Utf8PathBuf>,
-    /// Key of the certificate, PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
-    pub tls_key: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub listen: ListenArgs,
     /// Let everyone pull; pushes and deletions still need a login of `--htpasswd`.
     #[arg(long, requires = "htpasswd")]
     pub anonymous_pull: bool,
@@ -76,60 +56,18 @@ pub struct RegistryServeArgs {
     /// Seconds between two garbage collections; 0: never collect.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub gc_every: u64,
-    /// Seconds between two readings of certificate, key and logins; changes apply to new connections and requests.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-    pub reload_every: u64,
-    /// Connections open at once, of which one client address has half; an idle one gives way to a new one.
-    #[arg(long, value_name = "NUMBER", default_value_t = ServeLimits::default().connections,
-          value_parser = parse_count)]
-    pub max_connections: usize,
-    /// Seconds in which a client must send or take at least 16 KiB; a slower connection is closed.
-    #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().stall.as_secs(),
-          value_parser = clap::value_parser!(u64).range(1..))]
-    pub stall_timeout: u64,
-    /// Seconds in which a client must send the headers of a request; an idle connection is closed after the same time.
-    #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().header.as_secs(),
-          value_parser = clap::value_parser!(u64).range(1..))]
-    pub header_timeout: u64,
-    /// Requests in flight at once, of which one client address has half; further ones are answered with 429 and
-    /// `Retry-After`.
-    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_REQUESTS_MAX, value_parser = parse_count)]
-    pub max_requests: usize,
-    /// Serve metrics for Prometheus at `/metrics`, to users who may pull.
-    #[arg(long)]
-    pub metrics: bool,
-    /// Log every request.
-    #[arg(long)]
-    pub access_log: bool,
-    /// Format of log lines on stderr.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub log_format: LogFormat,
-}
-
-/// Parses a limit of at least 1: with 0, no request would be served.
-fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("give a number of at least 1".to_owned()),
-        Ok(count) => Ok(count),
-    }
 }
 
 pub(super) fn run(args: &RegistryServeArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     ensure!(
-        args.listen.ip().is_loopback() || (args.tls_certificate.is_some() && args.htpasswd.is_some()),
+        args.listen.is_loopback() || args.listen.has_tls_and_login(),
         Explanation::new(
-            format!("other machines can reach `{}`", args.listen),
+            format!("other machines can reach `{}`", args.listen.address),
             "give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1"
         )
     );
-    let progress = Progress::new(context.progress, &context.printer);
-    logging::start_service(args.log_format, progress.log, context)?;
-    let runtime = runtime::multi_thread(None)?;
-    let shutdown = CancellationToken::new();
-    let serving = serve_registry(args, context, shutdown.clone());
-    runtime.block_on(run_service(serving, &shutdown, || {
-        tracing::info!("SIGHUP: certificate and logins are read again by themselves when they change");
-    }))
+    args.listen
+        .run_service(context, |shutdown| serve_registry(args, context, shutdown))
 }
 
 async fn serve_registry(
@@ -137,22 +75,18 @@ async fn serve_registry(
     context: &Context,
     shutdown: CancellationToken,
 ) -> anyhow::Result<ExitStatus> {
-    let users = args.htpasswd.as_deref().map(load_users).transpose()?;
+    let files = args.listen.load_files()?;
     let policy = Policy {
-        login: users.clone(),
         anonymous_pull: args.anonymous_pull,
         read_only: args.read_only,
         incomplete_images: args.sparse_images,
-        requests_max: Some(args.max_requests),
-        metrics: args.metrics,
-        access_log: args.access_log,
+        ..args.listen.policy(&files)
     };
-    let certificate = load_certificate(args)?;
     let root = &args.root;
     let directories = RegistryDirs::standalone(root);
     let opened =
         open_registry(&directories, args.read_only).with_context(|| format!("cannot open the registry in `{root}`"))?;
-    if args.htpasswd.is_some() && !args.anonymous_pull && !opened.is_unwritable {
+    if args.listen.htpasswd.is_some() && !args.anonymous_pull && !opened.is_unwritable {
         let restricted = opened.registry.restrict_access();
         restricted.with_context(|| format!("cannot take `{root}` away from other users"))?;
     }
@@ -160,39 +94,11 @@ async fn serve_registry(
         .registry
         .with_min_free_space(MinFreeSpace { bytes: args.min_free });
     let registry = Arc::new(registry);
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("cannot listen on `{}`", args.listen))?;
-    let scheme = if certificate.is_some() { "https" } else { "http" };
-    context
-        .printer
-        .data(&format!("{scheme}://{}", listener.local_addr()?))?;
-    let watched = WatchedFiles {
-        certificate: certificate
-            .clone()
-            .zip(args.tls_certificate.clone())
-            .zip(args.tls_key.clone())
-            .map(|((slot, certificate), key)| (slot, certificate, key)),
-        users: users.zip(args.htpasswd.clone()),
-    };
     let http = with_fast_path(registry_service(registry.clone(), policy));
-    let limits = ServeLimits {
-        connections: args.max_connections,
-        stall: Duration::from_secs(args.stall_timeout),
-        header: Duration::from_secs(args.header_timeout),
-        ..ServeLimits::default()
-    };
-    let drained = tokio::select! {
-        drained = serve(listener, certificate, http, limits, shutdown) => drained,
-        never = watched.watch(Duration::from_secs(args.reload_every)) => match never {},
+    tokio::select! {
+        served = args.listen.serve(files, http, context, shutdown) => served,
         never = maintain(registry, args.gc_every), if !opened.is_unwritable => match never {},
-    };
-    ensure!(
-        drained.abandoned == 0,
-        "{} closed before the end",
-        counted(drained.abandoned, "connection")
-    );
-    Ok(ExitStatus::Done)
+    }
 }
 
 /// An open registry.
@@ -252,19 +158,4 @@ async fn collect_garbage(registry: Arc<Registry>, every: u64) -> Infallible {
             Err(error) => tracing::error!(%error, "garbage collection ended early; it is tried again"),
         }
     }
-}
-
-fn load_users(path: &Utf8Path) -> anyhow::Result<Users> {
-    let text = fs_err::read_to_string(path)?;
-    Users::parse_htpasswd(&text).with_context(|| format!("cannot use `{path}`"))
-}
-
-fn load_certificate(args: &RegistryServeArgs) -> anyhow::Result<Option<Arc<CertificateSlot>>> {
-    let (Some(certificate), Some(key)) = (&args.tls_certificate, &args.tls_key) else {
-        return Ok(None);
-    };
-    let slot = load_pair(certificate, key).and_then(|pair| CertificateSlot::new(&pair));
-    Ok(Some(slot.with_context(|| {
-        format!("cannot use the certificate `{certificate}`")
-    })?))
 }

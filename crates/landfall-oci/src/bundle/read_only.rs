@@ -1,0 +1,72 @@
+//! An open bundle as a place that a server looks into: its images by their full names, and its blobs where they lie.
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use landfall_core::bundle::document::{BundledImage, Companion};
+use landfall_core::reference::{Digest, ImageReference};
+
+use super::source::BundleSource;
+use crate::content::read_only::{CHUNK_SIZE_MAX, ReadOnlyContent};
+use crate::image::{BlobStream, ImageSource, TransferError};
+
+impl ReadOnlyContent for BundleSource {
+    fn describe(&self) -> String {
+        ImageSource::describe(self)
+    }
+
+    fn images(&self) -> Vec<(ImageReference, Digest)> {
+        let images = self.file.document().images.iter();
+        images
+            .flat_map(|image| {
+                let companions = image
+                    .companions
+                    .iter()
+                    .map(|companion| name_companion(image, companion));
+                [(image.name.clone(), image.digest.clone())]
+                    .into_iter()
+                    .chain(companions)
+            })
+            .collect()
+    }
+
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        self.file.blob_size(digest)
+    }
+
+    fn open_blob<'a>(
+        &'a self,
+        digest: &'a Digest,
+        offset: u64,
+        length: u64,
+    ) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
+        async move {
+            if self.file.blob_size(digest).is_none() {
+                return Err(self.missing(digest));
+            }
+            let (source, digest) = (self.clone(), digest.clone());
+            let chunks = stream::try_unfold((offset, length), move |(at, left)| {
+                let (source, digest) = (source.clone(), digest.clone());
+                async move {
+                    let bytes = source.read(&digest, at, left.min(CHUNK_SIZE_MAX as u64)).await?;
+                    let read = bytes.len() as u64;
+                    let next = (at + read, left.saturating_sub(read));
+                    Ok((!bytes.is_empty()).then_some((bytes, next)))
+                }
+            });
+            Ok(chunks.boxed())
+        }
+        .boxed()
+    }
+}
+
+/// Returns the name of a companion beside its image: with its own tag, or with its digest alone.
+fn name_companion(image: &BundledImage, companion: &Companion) -> (ImageReference, Digest) {
+    let digest = &companion.digest;
+    let name = ImageReference {
+        host: image.name.host.clone(),
+        repository: image.name.repository.clone(),
+        tag: companion.tag.clone(),
+        digest: companion.tag.is_none().then(|| digest.clone()),
+    };
+    (name, digest.clone())
+}
