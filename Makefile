@@ -9,7 +9,7 @@ CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kube
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
 # Programs of other projects, and readers of our files, built once by `go`, listed in tests-interop/tools/tools.tsv.
-TOOLS := conformance registry crane regctl olareg containerd-1.7 containerd-2.0 registries-yaml http-headers
+TOOLS := conformance registry crane regctl olareg cosign containerd-1.7 containerd-2.0 registries-yaml http-headers
 
 # Finds dependencies that are declared and not used. Installed once, outside of the tree.
 MACHETE_VERSION := 0.9.2

@@ -1,8 +1,6 @@
 //! Signatures of bundles between Landfall and openssl, by the lines that the guide shows: openssl verifies Landfall's,
 //! Landfall verifies openssl's, and each reads the keys that openssl writes.
 
-#![expect(clippy::disallowed_methods, reason = "test set-up")]
-
 use std::process::Command;
 
 use camino::Utf8Path;
@@ -294,5 +292,23 @@ fn every_form_of_a_key_that_openssl_writes_is_read_or_refused_with_advice() {
             expected,
             "{line}"
         );
+    }
+}
+
+#[test]
+fn an_image_key_on_p384_verifies_both_hashes_that_cosign_signs_with_it() {
+    let desk = Desk::new("openssl genpkey -algorithm ec -pkeyopt ec_paramgen_curve:P-384 -out bundle.key");
+    let key = desk.public_key();
+    assert_eq!(key.kind(), KeyKind::EcdsaP384);
+    for (hash, verified) in [("sha256", true), ("sha384", true), ("sha512", false)] {
+        desk.line(&format!(
+            "openssl dgst -{hash} -sign bundle.key -out sig.bin bundle.json"
+        ));
+        assert_eq!(
+            key.verifies(DOCUMENT.as_bytes(), &desk.read("sig.bin")),
+            verified,
+            "{hash}"
+        );
+        assert!(!key.verifies(b"other", &desk.read("sig.bin")), "{hash}");
     }
 }

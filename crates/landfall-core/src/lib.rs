@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod certificate;
 pub mod cluster;
 pub mod config;
+pub mod cosign;
 pub mod credential;
 pub mod credential_file;
 pub mod diagnostic;

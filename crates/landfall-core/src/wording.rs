@@ -16,6 +16,12 @@ pub fn quoted<T: Display>(names: impl IntoIterator<Item = T>) -> String {
     texts.join(", ")
 }
 
+/// Returns the beginning of a text of a document for a message: one line of at most `characters_max` characters.
+#[must_use]
+pub fn excerpt(text: &str, characters_max: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(characters_max).collect()
+}
+
 /// No known word has more characters.
 const WORD_LENGTH_MAX: usize = 64;
 

@@ -6,6 +6,7 @@ use std::io;
 
 use landfall_core::bundle::pieces::{PieceSetError, SplitPlanError};
 use landfall_core::bundle::trust::{KeyRefusal, Refusal};
+use landfall_core::cosign::ImageRefusal;
 use landfall_core::failure::hint_as;
 use landfall_net::output_path::OutputPathError;
 
@@ -39,6 +40,7 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<SplitPlanError>(error))
         .or_else(|| hint_as::<Refusal>(error))
         .or_else(|| hint_as::<KeyRefusal>(error))
+        .or_else(|| hint_as::<ImageRefusal>(error))
         .or_else(|| hint_as::<KeyError>(error))
         .or_else(|| hint_as::<KeyDocumentError>(error))
         .or_else(|| hint_as::<NoDetachedSignature>(error))

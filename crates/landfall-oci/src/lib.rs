@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod client;
 pub mod content;
 pub mod copy;
+pub mod cosign;
 pub mod decode;
 pub mod digest;
 pub mod fixtures;

@@ -5,6 +5,7 @@
 
 mod laws;
 mod names;
+mod signed;
 
 use landfall_core::oci_types::{ManifestContent, is_manifest_like_type, is_media_type, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
@@ -14,6 +15,7 @@ use crate::api::reply::manifest_content_type;
 use crate::fast_path::request::check_head;
 use crate::fuzzing::laws::{check_path, check_range, check_record};
 use crate::fuzzing::names::{check_digest, check_repository, check_tag};
+use crate::fuzzing::signed::{check_cosign, check_signatures};
 
 /// A target's name and function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -28,6 +30,8 @@ pub const TARGETS: &[Target] = &[
     ("record", record),
     ("header", header),
     ("tar", tar),
+    ("signatures", signatures),
+    ("cosign", cosign),
 ];
 
 /// Checks a pushed manifest or index: its rendered form parses as the same content.
@@ -124,6 +128,16 @@ pub fn tar(data: &[u8]) {
     };
     assert!(summary.entries * 512 <= data.len());
     assert!(summary.names <= data.len());
+}
+
+/// Checks the signatures of a bundle, a key document or a key.
+pub fn signatures(data: &[u8]) {
+    check_signatures(data);
+}
+
+/// Checks the documents of cosign's signatures of images.
+pub fn cosign(data: &[u8]) {
+    check_cosign(data);
 }
 
 #[cfg(test)]

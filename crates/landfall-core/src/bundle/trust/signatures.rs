@@ -10,6 +10,7 @@ use serde::de::MapAccess;
 use crate::bundle::trust::key_id::{KeyId, SignatureAlgorithm};
 use crate::lenient::{self, Lenient, LenientValue, ReadFields};
 use crate::lenient_object;
+use crate::wording::excerpt;
 
 /// Bytes of the largest document that is read: 32 signatures of 8192-bit RSA keys fit.
 pub const DOCUMENT_SIZE_MAX: usize = 64 * 1024;
@@ -165,7 +166,7 @@ impl<'de> LenientValue<'de> for RawSignature {
 impl RawSignature {
     fn check(self) -> Result<Signature, SkippedSignature> {
         let algorithm = SignatureAlgorithm::from_name(&self.alg)
-            .ok_or_else(|| SkippedSignature::UnknownAlgorithm(shown(&self.alg)))?;
+            .ok_or_else(|| SkippedSignature::UnknownAlgorithm(excerpt(&self.alg, SHOWN_MAX)))?;
         let key = self.keyid.parse().map_err(|_| SkippedSignature::NoKeyId)?;
         let bytes = self
             .sig
@@ -180,8 +181,4 @@ impl RawSignature {
 fn decode(text: &str) -> Option<Vec<u8>> {
     let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     STANDARD.decode(compact).ok().filter(|bytes| !bytes.is_empty())
-}
-
-fn shown(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect()
 }
