@@ -1,5 +1,6 @@
 //! Bundles: files that carry the images of a site without a network [spec:bundles]. Each module is a part of the format.
 
+pub mod adoption;
 pub mod document;
 pub mod frame;
 pub mod pieces;
