@@ -46,6 +46,15 @@ mod tests {
     use super::*;
     use crate::bundle::trust::{Edition, HighestSeen, KeyId, OlderBundles, SignatureCheck};
 
+    /// Name, keys, checks, policy, and the decision: true if the bundle is signed.
+    type Case<'a> = (
+        &'a str,
+        &'a KeyRing,
+        &'a [SignatureCheck],
+        UnsignedContent,
+        Result<bool, Refusal>,
+    );
+
     #[test]
     fn policy_decides_about_bundles_without_a_signature_only() {
         use UnsignedContent::{Allow, Refuse};
@@ -53,13 +62,7 @@ mod tests {
         let (none, one) = (KeyRing::default(), KeyRing::new([key.clone()], []));
         let good = [SignatureCheck::Valid(key.clone())];
         let bad = [SignatureCheck::Invalid(key.clone())];
-        let cases: [(
-            &str,
-            &KeyRing,
-            &[SignatureCheck],
-            UnsignedContent,
-            Result<bool, Refusal>,
-        ); 7] = [
+        let cases: [Case<'_>; 7] = [
             ("no key, unsigned, allowed", &none, &[], Allow, Ok(false)),
             ("no key, unsigned, refused", &none, &[], Refuse, Err(Refusal::Unsigned)),
             ("no key, signed, refused", &none, &bad, Refuse, Err(Refusal::Unsigned)),

@@ -147,7 +147,7 @@ fn describe_key(pem: &str) -> Result<(), (&'static str, &'static str)> {
         let body = body.and_then(|(_, rest)| rest.split_once(&format!("-----END {label}-----")));
         body.is_some_and(|(body, _)| is_der_base64(body))
     };
-    match KEY_LABELS.iter().any(|label| is_key(label)) {
+    match KEY_LABELS.iter().any(is_key) {
         true => Ok(()),
         false => Err((
             "is neither a public key nor the absolute path of one",

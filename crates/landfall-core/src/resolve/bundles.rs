@@ -89,7 +89,9 @@ mod tests {
             ..Settings::default()
         };
         let source = "docker.io/library/nginx:1".parse().unwrap();
-        let cases: [(&str, &[&[&str]], &[usize]); 4] = [
+        /// Name, the images of each bundle, and the bundles that are candidates.
+        type Case<'a> = (&'a str, &'a [&'a [&'a str]], &'a [usize]);
+        let cases: [Case<'_>; 4] = [
             ("no bundle", &[], &[]),
             ("another image", &[&["docker.io/library/nginx:2"]], &[]),
             ("by its own name", &[&["busybox"], &["nginx:1"]], &[1]),

@@ -1,0 +1,113 @@
+//! Files for the courier: receipts, and lists of what a bundle lacks at this site. They are written beside the bundle, or
+//! into the state directory if that place cannot be written.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use landfall_core::bundle::adoption::NeedsMissing;
+use landfall_core::reference::Digest;
+use landfall_core::report::{BundleNeeds, BundleReceipt, Inventory};
+use landfall_core::status::EventReason;
+use landfall_net::durable;
+use serde::Serialize;
+
+use super::opened::Opened;
+use crate::agent::host::Host;
+
+const RECEIPT: &str = "receipt.json";
+const NEEDS: &str = "needs.json";
+/// Directory of these files in the state directory.
+const DIRECTORY: &str = "bundles";
+
+impl Opened {
+    /// Writes the receipt of an adopted bundle. A receipt that cannot be written is tried again in the next pass.
+    pub(super) async fn write_receipt(&mut self, host: &Host) {
+        let lacking: BTreeSet<_> = self
+            .missing(&host.store)
+            .await
+            .into_iter()
+            .map(|image| image.name)
+            .collect();
+        let (store, file, bad, site) = (host.store.clone(), self.file.clone(), self.bad.clone(), site_of(host));
+        let (places, id) = (
+            places(host, &self.path, self.file.id(), RECEIPT),
+            self.file.id().clone(),
+        );
+        let write = move || {
+            let blobs = store.blobs().map_err(io::Error::other)?.into_iter().collect();
+            let inventory = Inventory::new(site, blobs);
+            let receipt = BundleReceipt::new(&id, file.document(), |name| !lacking.contains(name), &bad, inventory);
+            write_first(&places, &receipt)
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(path)) => {
+                host.note(
+                    EventReason::BundleReceipt,
+                    self.path.as_str(),
+                    format!("written to `{path}`"),
+                )
+                .await;
+                self.receipt = Some(path);
+            }
+            Ok(Err(error)) => tracing::warn!(bundle = %self.path, %error, "the receipt cannot be written"),
+            Err(error) => tracing::warn!(bundle = %self.path, %error, "the receipt cannot be written"),
+        }
+    }
+}
+
+/// Returns the receipt that was written for a bundle before.
+pub(super) fn existing_receipt(host: &Host, bundle: &Utf8Path, id: &Digest) -> Option<Utf8PathBuf> {
+    let is_ours = |path: &Utf8PathBuf| {
+        let bytes = fs::read(path).unwrap_or_default();
+        let read: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+        read.is_some_and(|receipt| receipt["bundle"] == id.as_str())
+    };
+    places(host, bundle, id, RECEIPT).into_iter().find(is_ours)
+}
+
+/// Writes the list of the blobs that a bundle counts on and this site does not have.
+pub(super) async fn write_needs(host: &Host, bundle: &Utf8Path, id: &Digest, missing: &NeedsMissing) {
+    let (places, id, site, missing) = (
+        places(host, bundle, id, NEEDS),
+        id.clone(),
+        site_of(host),
+        missing.clone(),
+    );
+    let write = move || write_first(&places, &BundleNeeds::new(&site, &id, &missing));
+    match tokio::task::spawn_blocking(write).await {
+        Ok(Ok(path)) => tracing::info!(%bundle, %path, "the needs of a bundle are written"),
+        Ok(Err(error)) => tracing::warn!(%bundle, %error, "the needs of a bundle cannot be written"),
+        Err(error) => tracing::warn!(%bundle, %error, "the needs of a bundle cannot be written"),
+    }
+}
+
+/// Returns the name of this site: that of the host.
+fn site_of(host: &Host) -> String {
+    let name = host.root.read(Utf8Path::new("/etc/hostname")).ok().flatten();
+    let name = String::from_utf8_lossy(&name.unwrap_or_default()).trim().to_owned();
+    if name.is_empty() { "host".to_owned() } else { name }
+}
+
+/// Returns the places of a file for the courier, the preferred one first.
+fn places(host: &Host, bundle: &Utf8Path, id: &Digest, kind: &str) -> [Utf8PathBuf; 2] {
+    let beside = Utf8PathBuf::from(format!("{bundle}.{kind}"));
+    let name = format!("{}.{kind}", id.hex());
+    [beside, host.state_dir.join(DIRECTORY).join(name)]
+}
+
+fn write_first(places: &[Utf8PathBuf], document: &impl Serialize) -> io::Result<Utf8PathBuf> {
+    let text = serde_json::to_vec_pretty(document)?;
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for path in places {
+        if let Some(directory) = path.parent().filter(|directory| directory.ends_with(DIRECTORY)) {
+            fs::create_dir_all(directory)?;
+        }
+        match durable::replace_file(path, &text) {
+            Ok(()) => return Ok(path.clone()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
