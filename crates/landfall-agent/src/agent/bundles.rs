@@ -146,7 +146,8 @@ impl Bundles {
     /// Lets the embedded registry serve the images of taken bundles out of their files, before they are adopted.
     pub(crate) async fn serve(&mut self, registry: Option<Arc<Registry>>, active: &ActiveConfig) {
         for opened in self.opened.values_mut() {
-            let is_wanted = opened.is_taken() && !opened.is_done();
+            // Also after it was adopted: the registry has a record of the images of the profiles only.
+            let is_wanted = opened.is_taken();
             match (&registry, &opened.served) {
                 (Some(registry), None) if is_wanted => {
                     let place = Place::open(Arc::new(opened.source()), |image| active.primary_names(image)).await;
@@ -199,7 +200,8 @@ impl Bundles {
         };
         let finished: Vec<_> = self.sticks.mounted().filter(|path| is_done(path)).cloned().collect();
         for path in finished {
-            self.opened.retain(|_, opened| !opened.path.starts_with(&path));
+            let on_stick = self.opened.extract_if(.., |_, opened| opened.path.starts_with(&path));
+            on_stick.for_each(|(_, mut opened)| opened.withdraw_place());
             self.sticks.release(&path).await;
         }
         self.remember(ledger)?;

@@ -179,10 +179,11 @@ impl Reconciler {
                 }
             }
         }
+        self.finish(&end).await?;
+        // Nothing that the host needs waits for the rest of a bundle.
         if self.role == Role::Host && !end.is_interrupted {
             end.is_interrupted = self.adopt_bundles().await?;
         }
-        self.finish(&end).await?;
         Ok(end)
     }
 

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::bundle::adoption::NeedsMissing;
-use landfall_core::reference::Digest;
+use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::{BundleNeeds, BundleReceipt, Inventory};
 use landfall_core::status::EventReason;
 use landfall_net::durable;
+use landfall_oci::bundle::BundleFile;
 use serde::Serialize;
 
-use super::opened::Opened;
 use crate::agent::host::Host;
 
 const RECEIPT: &str = "receipt.json";
@@ -21,38 +22,42 @@ const NEEDS: &str = "needs.json";
 /// Directory of these files in the state directory.
 const DIRECTORY: &str = "bundles";
 
-impl Opened {
-    /// Writes the receipt of an adopted bundle. A receipt that cannot be written is tried again in the next pass.
-    pub(super) async fn write_receipt(&mut self, host: &Host) {
-        let lacking: BTreeSet<_> = self
-            .missing(&host.store)
-            .await
-            .into_iter()
-            .map(|image| image.name)
-            .collect();
-        let (store, file, bad, site) = (host.store.clone(), self.file.clone(), self.bad.clone(), site_of(host));
-        let (places, id) = (
-            places(host, &self.path, self.file.id(), RECEIPT),
-            self.file.id().clone(),
-        );
-        let write = move || {
-            let blobs = store.blobs().map_err(io::Error::other)?.into_iter().collect();
-            let inventory = Inventory::new(site, blobs);
-            let receipt = BundleReceipt::new(&id, file.document(), |name| !lacking.contains(name), &bad, inventory);
-            write_first(&places, &receipt)
-        };
-        match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(path)) => {
-                host.note(
-                    EventReason::BundleReceipt,
-                    self.path.as_str(),
-                    format!("written to `{path}`"),
-                )
-                .await;
-                self.receipt = Some(path);
-            }
-            Ok(Err(error)) => tracing::warn!(bundle = %self.path, %error, "the receipt cannot be written"),
-            Err(error) => tracing::warn!(bundle = %self.path, %error, "the receipt cannot be written"),
+/// Content of a bundle that a receipt tells of.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Images that the content store lacks.
+    pub(super) lacking: BTreeSet<ImageReference>,
+    /// Images whose content is wrong.
+    pub(super) bad: BTreeSet<ImageReference>,
+}
+
+/// Writes the receipt of an adopted bundle, and returns its place. One that cannot be written is tried again in the next
+/// pass.
+pub(super) async fn write_receipt(
+    host: &Host,
+    path: &Utf8Path,
+    file: Arc<BundleFile>,
+    outcome: Outcome,
+) -> Option<Utf8PathBuf> {
+    let (store, site) = (host.store.clone(), site_of(host));
+    let places = places(host, path, file.id(), RECEIPT);
+    let write = move || {
+        let blobs = store.blobs().map_err(io::Error::other)?.into_iter().collect();
+        let inventory = Inventory::new(site, blobs);
+        let has = |name: &ImageReference| !outcome.lacking.contains(name);
+        let receipt = BundleReceipt::new(file.id(), file.document(), has, &outcome.bad, inventory);
+        write_first(&places, &receipt)
+    };
+    let written = tokio::task::spawn_blocking(write).await;
+    match written.map_err(io::Error::other).flatten() {
+        Ok(receipt) => {
+            let message = format!("written to `{receipt}`");
+            host.note(EventReason::BundleReceipt, path.as_str(), message).await;
+            Some(receipt)
+        }
+        Err(error) => {
+            tracing::warn!(bundle = %path, %error, "the receipt cannot be written");
+            None
         }
     }
 }

@@ -16,7 +16,7 @@ use landfall_oci::store::ContentStore;
 use landfall_registry::Registry;
 use tokio::sync::broadcast;
 
-use super::courier::{existing_receipt, write_needs};
+use super::courier::{Outcome, existing_receipt, write_needs, write_receipt};
 use super::trust::{edition_of, trust_of};
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
@@ -230,6 +230,16 @@ impl Opened {
         }
         self.needs = Some(Decision::Take);
         Ok(())
+    }
+
+    /// Writes the receipt of the adopted bundle.
+    pub(super) async fn write_receipt(&mut self, host: &Host) {
+        let lacking = self.missing(&host.store).await.into_iter().map(|image| image.name);
+        let outcome = Outcome {
+            lacking: lacking.collect(),
+            bad: self.bad.clone(),
+        };
+        self.receipt = write_receipt(host, &self.path, self.file.clone(), outcome).await;
     }
 
     /// Remembers the bundle's place in its series, so that an older one is refused from now on.

@@ -12,7 +12,7 @@ use super::scan::list_files;
 use super::sticks::list_labels;
 use crate::agent::host::Host;
 
-/// What the places of bundles look like: names, sizes and times. Two looks differ if a bundle came, grew or went.
+/// Names, sizes and times of the files in the places of bundles. Two looks differ if a bundle came, grew or went.
 type Fingerprint = Vec<(String, u64, Option<std::time::SystemTime>)>;
 
 /// Asks the reconciler for a pass when the directory of bundles or the sticks change, until the agent stops.
