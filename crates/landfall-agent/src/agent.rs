@@ -3,6 +3,7 @@
 mod active_config;
 mod apply;
 mod baseline;
+mod bundles;
 mod clients;
 mod config_loader;
 mod config_source;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::status::{AgentStatus, Phase, ServingStatus};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
@@ -40,6 +41,14 @@ pub struct Metrics {
     pub registrations: Counter,
     /// Images of live pods that the sweeper changed.
     pub repaired: Counter,
+    bundles: Family<BundleLabel, Gauge>,
+    /// Bytes that were copied out of bundles into the content store.
+    pub adopted: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BundleLabel {
+    phase: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,6 +97,8 @@ impl Metrics {
         let review_duration = Histogram::new(LATENCY_BUCKETS);
         let registrations = Counter::<u64, AtomicU64>::default();
         let repaired = Counter::<u64, AtomicU64>::default();
+        let bundles = Family::default();
+        let adopted = Counter::<u64, AtomicU64>::default();
         let mut registry = Registry::with_prefix("landfall");
         registry.register("phase", "1 for the phase that the agent is in", Family::clone(&phase));
         registry.register("images", "Images of the profiles, by state", Family::clone(&images));
@@ -130,6 +141,13 @@ impl Metrics {
             "Images of live pods that the sweeper changed",
             Counter::clone(&repaired),
         );
+        registry.register("bundles", "Bundles of this host, by phase", Family::clone(&bundles));
+        registry.register_with_unit(
+            "bundles_adopted",
+            "Bytes that were copied out of bundles into the content store",
+            Unit::Bytes,
+            Counter::clone(&adopted),
+        );
         Metrics {
             registry: Arc::new(registry),
             phase,
@@ -142,6 +160,8 @@ impl Metrics {
             review_duration,
             registrations,
             repaired,
+            bundles,
+            adopted,
         }
     }
 
@@ -183,6 +203,12 @@ impl Metrics {
         count("loaded", |image| image.loaded);
         count("in_primary", |image| image.in_primary);
         count("failed", |image| image.error.is_some());
+        for phase in BundlePhase::ALL {
+            let number = status.bundles.iter().filter(|bundle| bundle.phase == phase).count();
+            self.bundles
+                .get_or_create(&BundleLabel { phase: phase.name() })
+                .set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
         let end_of = |serving: &Option<ServingStatus>| serving.as_ref().and_then(|serving| serving.certificate_expires);
         let authority = status.cluster.as_ref().and_then(|cluster| cluster.authority_expires);
         for (certificate, end) in [

@@ -1,7 +1,9 @@
 //! Bundles: files that carry the images of a site without a network [spec:bundles]. Each module is a part of the format.
 
+pub mod adoption;
 pub mod document;
 pub mod frame;
 pub mod pieces;
+pub mod policy;
 pub mod seek_table;
 pub mod trust;

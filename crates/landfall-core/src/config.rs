@@ -6,6 +6,7 @@
 
 mod address;
 mod admission_plugins;
+mod bundles;
 mod charts;
 mod checks;
 mod cluster;

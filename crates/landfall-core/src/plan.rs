@@ -60,7 +60,7 @@ pub fn plan_images(settings: &Settings, resolver: &Resolver<'_>) -> Vec<PlannedI
 
 fn plan_image(index: usize, image: &ProfileImage, resolver: &Resolver<'_>) -> PlannedImage {
     let canonical = image.reference.canonical();
-    let resolution = resolver.resolve(&canonical, image.role);
+    let resolution = resolver.resolve_on_host(&canonical, image.role);
     let primary = match resolution.primary() {
         Some(candidate) => Some(candidate.reference.clone()),
         // While redirection is off, the primary registry is filled, although no pod pulls from it.

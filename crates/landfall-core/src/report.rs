@@ -6,6 +6,7 @@
 mod bundle;
 mod check;
 mod inventory;
+mod receipt;
 mod stages;
 mod transfer;
 
@@ -27,6 +28,7 @@ pub use bundle::{
 };
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
 pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError};
+pub use receipt::{BundleNeeds, BundleReceipt};
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 
@@ -325,7 +327,7 @@ pub fn explain_report(
     let settings = resolver.settings();
     let canonical = image.canonical();
     let role = resolver.role_of(image);
-    let resolution = resolver.resolve(image, role);
+    let resolution = resolver.resolve_on_host(image, role);
     let left_alone = namespace.as_ref().is_some_and(|namespace| namespace.choice.is_some());
     let sources_unknown = reason(&settings.unknown.sources);
     let images_incomplete = reason(&settings.unknown.images);

@@ -4,6 +4,7 @@
 //! number of rules. The resolver does not know the content of the primary registry: it lists the primary registry as a
 //! candidate, and [`Resolution::runtime`] takes that fact from the caller.
 
+mod bundles;
 mod explain;
 mod prefix;
 
@@ -16,6 +17,8 @@ use serde::Serialize;
 use crate::reference::{ImageReference, ReferenceError, RegistryHost};
 use crate::settings::{ImageRole, Primary, RegistryRole, RulePrefix, Settings};
 use prefix::{PrefixMap, below, join};
+
+pub use bundles::{BundleOffer, BundleOffers};
 
 /// The resolution rules of one [`Settings`], compiled for fast look-up.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Resolver<'a> {
     provider_registries: PrefixMap<usize>,
     /// The role of each image in the profiles, by canonical source.
     roles: HashMap<ImageReference, ImageRole>,
+    /// The bundles of this host, and the names of the images in them.
+    bundles: Arc<BundleOffers>,
 }
 
 /// The settings that a resolver was compiled from: borrowed for one run, or shared by a long-running role.
@@ -87,6 +92,8 @@ pub enum CandidateKind {
     External,
     /// The registry written in the profile.
     Origin,
+    /// A bundle on this host. Pods pull its images through the primary registry, or from containerd.
+    Bundle,
 }
 
 /// The reason for a candidate. [`Resolver::explain`] says it in words, with file and line.
@@ -110,6 +117,8 @@ pub enum Why {
     RedirectionOff,
     /// The source as written, tried last: no external registry is configured and sync is allowed.
     SyncFromOrigin,
+    /// The bundle with this index in the [`BundleOffers`] has the image.
+    Bundle(usize),
 }
 
 /// A finding about one image. [`Resolver::explain_warning`] says it in words.
@@ -133,10 +142,17 @@ impl Resolution {
     /// hold the image. If only the primary registry may serve the image, it is returned even before it holds it.
     #[must_use]
     pub fn runtime(&self, primary_holds: bool) -> &Candidate {
-        self.candidates
-            .iter()
+        // A pod pulls from registries only.
+        self.registries()
             .find(|candidate| candidate.why != Why::Primary || primary_holds)
+            .or_else(|| self.registries().next())
             .unwrap_or(&self.candidates[0])
+    }
+
+    /// Returns the candidates that are registries.
+    fn registries(&self) -> impl Iterator<Item = &Candidate> {
+        let is_registry = |candidate: &&Candidate| candidate.kind != CandidateKind::Bundle;
+        self.candidates.iter().filter(is_registry)
     }
 
     /// Returns the candidate in the primary registry that the agent fills, if there is one.
@@ -185,6 +201,7 @@ impl<'a> Resolver<'a> {
             registries: PrefixMap::new(),
             provider_registries: PrefixMap::new(),
             roles: HashMap::with_capacity(settings.images.len()),
+            bundles: Arc::default(),
         };
         for (index, rule) in settings.rules.iter().enumerate() {
             match &rule.from {
@@ -222,6 +239,38 @@ impl<'a> Resolver<'a> {
                     .insert(registry.host.as_str(), &registry.path, index);
             }
         }
+    }
+
+    /// Returns the resolver with the bundles of this host.
+    #[must_use]
+    pub fn offering(mut self, bundles: Arc<BundleOffers>) -> Resolver<'a> {
+        self.bundles = bundles;
+        self
+    }
+
+    /// Returns the sources from which this host fetches an image, in order: bundles, which need no network, then those
+    /// of [`Resolver::resolve`] [spec:resolution.bundles]. A bundle may have the image under its own name, or under the
+    /// name of one of the other sources.
+    #[must_use]
+    pub fn resolve_on_host(&self, source: &ImageReference, role: ImageRole) -> Resolution {
+        let mut resolution = self.resolve(source, role);
+        let names = std::iter::once(source).chain(resolution.candidates.iter().map(|candidate| &candidate.reference));
+        let mut offers: Vec<Candidate> = Vec::new();
+        for name in names {
+            for (bundle, reference) in self.bundles.with_image(name) {
+                let why = Why::Bundle(bundle);
+                if !offers.iter().any(|offer| offer.why == why) {
+                    offers.push(Candidate {
+                        kind: CandidateKind::Bundle,
+                        reference,
+                        why,
+                        registry: None,
+                    });
+                }
+            }
+        }
+        resolution.candidates.splice(0..0, offers);
+        resolution
     }
 
     /// Returns the settings that the rules were compiled from.

@@ -1,6 +1,7 @@
 //! The settings: user-data and profiles, checked and merged. [`crate::config`] makes them, and all later stages read
 //! them.
 
+mod bundles;
 mod token_server;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::opt_out::OptOut;
 use crate::reference::{ImageReference, RegistryHost};
 use crate::stage::StageStep;
 
+pub use bundles::{BundlePolicy, BundleSettings, KeySource};
 pub use token_server::{NotATokenServer, TokenServer};
 
 /// The user-data and the profiles, checked and merged.
@@ -361,6 +363,8 @@ pub struct OwnSettings {
     pub kubelet_enable: bool,
     /// `landfall.mirror`: redirection on the node itself [spec:mirror-files].
     pub mirror: MirrorSettings,
+    /// `landfall.bundles`: files that carry images to hosts without a network.
+    pub bundles: BundleSettings,
 }
 
 /// `landfall.mirror`: redirection on the node itself, by files that carry the rules to the container runtime. The user
@@ -507,6 +511,7 @@ impl Default for OwnSettings {
             primary_tls: PrimaryTls::Auto,
             kubelet_enable: true,
             mirror: MirrorSettings::default(),
+            bundles: BundleSettings::default(),
         }
     }
 }

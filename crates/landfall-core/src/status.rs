@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::adoption::BundlePhase;
 use crate::hostconf::containerd_config::{MirrorReading, ReadingState};
 use crate::hostconf::kubelet_plugin::LoginState;
 
@@ -134,6 +135,46 @@ pub struct AgentStatus {
     /// Actions that the host needs and the agent does not take itself.
     #[serde(default)]
     pub host: HostConditions,
+    /// The bundles that this host has found, by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<BundleStatus>,
+}
+
+/// A bundle that a host has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleStatus {
+    /// The file, or the first of its pieces.
+    pub path: String,
+    /// The bundle's id; absent if the file cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The phase.
+    pub phase: BundlePhase,
+    /// The series, and the number in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<String>,
+    /// The number in the series.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// The number of images in the bundle.
+    pub images: usize,
+    /// The number of its images that the content store has.
+    pub adopted: usize,
+    /// The number of bytes of its blobs.
+    pub bytes: u64,
+    /// The images that the content store lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// The reason why it is not taken, or not adopted as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// One thing to do about the problem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The file with the receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
 }
 
 /// The version of [`AgentStatus`] and [`Event`] as JSON.
@@ -167,6 +208,7 @@ impl AgentStatus {
             mirror_files: None,
             kubelet_logins: None,
             host: HostConditions::default(),
+            bundles: Vec::new(),
         }
     }
 
@@ -396,6 +438,18 @@ pub enum EventReason {
     KubeletLoginsReady,
     /// The kubelet does not call the credential provider, which registries of the configuration need.
     KubeletLoginsMissing,
+    /// A bundle was found.
+    BundleFound,
+    /// The host takes a bundle; its images are pulled out of the file from now on.
+    BundleServed,
+    /// All images of a bundle are in the content store.
+    BundleAdopted,
+    /// A bundle is not taken, or cannot be adopted.
+    BundleRefused,
+    /// A bundle is gone before all of it was adopted.
+    BundleVanished,
+    /// The receipt of a bundle was written.
+    BundleReceipt,
 }
 
 impl fmt::Display for EventReason {

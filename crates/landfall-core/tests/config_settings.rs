@@ -1,10 +1,11 @@
 //! Meaning of inputs: merging, defaults, precedence.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
+use landfall_core::bundle::policy::{ImageSignatures, UnsignedContent};
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, NamedText};
 use landfall_core::settings::{
-    Compat, ImageRole, ManagementMode, PrimaryKind, PrimaryTls, RegistryRole, RulePrefix, Settings,
+    Compat, ImageRole, KeySource, ManagementMode, PrimaryKind, PrimaryTls, RegistryRole, RulePrefix, Settings,
 };
 
 fn parse_all(user_data: &[&str], profiles: &[&str], compat: Compat) -> (Settings, Diagnostics) {
@@ -206,6 +207,47 @@ fn our_own_settings_are_read() {
     assert_eq!(
         (registry.role, registry.host.as_str(), registry.insecure),
         (RegistryRole::Primary, "reg:30003", true)
+    );
+}
+
+#[test]
+fn keys_of_bundles_are_read_in_every_form() {
+    let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+    let encoded = "LS0tLS1CRUdJTiBQVUJMSUMgS0VZLS0tLS0KTUNvd0JRWURLMlZ3QXlFQUdiOUVDV21FemY2RlFickJaOXc3bHNoUWhxb3d0cmJMREZ3NHJYQXhadUU9Ci0tLS0tRU5EIFBVQkxJQyBLRVktLS0tLQo=";
+    let settings = parse(&format!(
+        "content: {{signing: {{publicKey: {{base64EncodedValue: {encoded}}}}}}}
+landfall:
+  bundles:
+    directory: /media
+    sticks: false
+    publicKeys: [{encoded}, /etc/landfall/site.pem]
+    retiredKeys: {}
+    policy: {{unsignedContent: allow, allowOlder: true}}
+",
+        "a".repeat(64)
+    ));
+    let bundles = &settings.landfall.bundles;
+    let text = KeySource::Pem(pem.into());
+    let file = KeySource::File("/etc/landfall/site.pem".into());
+    assert_eq!(bundles.public_keys, [text.clone(), file, text]);
+    assert_eq!((bundles.directory.as_str(), bundles.sticks), ("/media", false));
+    assert_eq!(bundles.retired_keys.len(), 1);
+    assert_eq!(bundles.unsigned_content(), UnsignedContent::Allow);
+    assert!(bundles.policy.allow_older);
+
+    // A key makes the host refuse what is not signed.
+    let keyed = parse(&format!(
+        "landfall: {{bundles: {{publicKeys: {encoded}, imageKeys: {encoded}}}}}\n"
+    ));
+    let bundles = &keyed.landfall.bundles;
+    assert_eq!(bundles.unsigned_content(), UnsignedContent::Refuse);
+    assert_eq!(bundles.image_signatures(), ImageSignatures::Require);
+    let none = parse("landfall: {}\n").landfall.bundles;
+    assert_eq!(none.unsigned_content(), UnsignedContent::Allow);
+    assert_eq!(none.image_signatures(), ImageSignatures::Ignore);
+    assert_eq!(
+        (none.directory.as_str(), none.sticks),
+        ("/opt/spectrocloud/content", true)
     );
 }
 

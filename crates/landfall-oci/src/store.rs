@@ -4,6 +4,7 @@
 //! oci-layout  index.json          the layout's own files; the index names complete images by their canonical source
 //! blobs/<algorithm>/<hex>         verified blobs; a file appears here only by a rename after an fsync
 //! ingest/<algorithm>-<hex>        the first bytes of a blob: a later writer resumes after them
+//! left-out/<algorithm>-<hex>      the entries of an index that the store lacks on purpose
 //! work/                           private files of one process, deleted at the next start
 //! lock                            locked while the store is open
 //! orders                          a socket, where a registry serves the store: see `landfall_registry::admin_socket`
@@ -24,6 +25,7 @@ pub mod index;
 pub mod ingest;
 pub mod lease;
 mod leased_blobs;
+mod left_out;
 mod lock;
 pub mod lock_holder;
 pub mod receive;
@@ -55,6 +57,7 @@ use crate::store::disk_space::{DiskSpace, MinFreeSpace};
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
 use crate::store::leased_blobs::LeasedBlobs;
+use crate::store::left_out::LeftOutEntries;
 use crate::store::lock::{lock_store, lock_store_shared};
 use crate::store::writer_locks::WriterLocks;
 
@@ -82,6 +85,7 @@ struct StoreInner {
     index: Mutex<ImageIndex>,
     writer_locks: WriterLocks,
     leased_blobs: LeasedBlobs,
+    left_out: LeftOutEntries,
     repairs: Vec<String>,
     /// [`MinFreeSpace`] in bytes.
     min_free: AtomicU64,
@@ -117,6 +121,7 @@ impl ContentStore {
             index: Mutex::new(index),
             writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
+            left_out: LeftOutEntries::load(root)?,
             repairs,
             min_free: AtomicU64::new(MinFreeSpace::default().bytes),
             _lock: Some(lock),
@@ -158,6 +163,7 @@ impl ContentStore {
             index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),
             writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
+            left_out: LeftOutEntries::default(),
             repairs: Vec::new(),
             min_free: AtomicU64::new(MinFreeSpace::default().bytes),
             _lock: lock,

@@ -4,20 +4,24 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use landfall_core::plan::{PlannedImage, plan_images};
+use landfall_core::reference::{ImageReference, Repository};
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::{ImageRole, Settings};
 use landfall_oci::client::AmbientAccess;
 use landfall_oci::copy::{BandwidthLimit, CopyOptions};
 
+use crate::agent::bundles::OfferedBundles;
 use crate::agent::clients::Clients;
 use crate::options::Timing;
 
 /// The active configuration and everything derived from it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ActiveConfig {
     pub(crate) settings: Arc<Settings>,
     pub(crate) planned: Vec<PlannedImage>,
-    pub(crate) clients: Clients,
+    pub(crate) clients: Arc<Clients>,
+    /// The bundles that images are taken from.
+    pub(crate) bundles: Arc<OfferedBundles>,
     /// Index into [`Settings::registries`] of the credentials for the primary registry.
     pub(crate) primary_registry: Option<usize>,
     /// Options for copies that cross the network.
@@ -46,12 +50,30 @@ impl ActiveConfig {
             ..local.clone()
         };
         ActiveConfig {
-            clients: Clients::new(settings.clone(), ambient.clone()),
+            clients: Arc::new(Clients::new(settings.clone(), ambient.clone())),
+            bundles: Arc::default(),
             planned,
             primary_registry,
             downloads,
             local,
             settings,
         }
+    }
+
+    /// Returns the same configuration with other bundles.
+    pub(crate) fn with_bundles(&self, bundles: Arc<OfferedBundles>) -> ActiveConfig {
+        let resolver = Resolver::new(&self.settings).offering(bundles.offers().clone());
+        ActiveConfig {
+            planned: plan_images(&self.settings, &resolver),
+            bundles,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the repositories of an image in the primary registry.
+    pub(crate) fn primary_names(&self, image: &ImageReference) -> Vec<Repository> {
+        let resolver = Resolver::new(&self.settings);
+        let target = resolver.primary_target(image, resolver.role_of(image));
+        target.map(|target| target.repository).into_iter().collect()
     }
 }

@@ -131,12 +131,7 @@ async fn apply_step(host: &Arc<Host>, active: &ActiveConfig, step: Step) -> Resu
     match step {
         Step::StoreImage { planned, name, .. } => {
             let from = fetch_image(host, active, planned, &name).await?;
-            host.note(
-                EventReason::ImageStored,
-                &name.to_string(),
-                format!("fetched from `{from}`"),
-            )
-            .await;
+            host.note(EventReason::ImageStored, &name.to_string(), from).await;
             Ok(Applied::InPlace)
         }
         Step::LoadCoreImages { provider, .. } => {

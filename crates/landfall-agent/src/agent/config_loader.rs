@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::agent::active_config::ActiveConfig;
+use crate::agent::bundles::OfferedBundles;
 use crate::agent::config_source::{ConfigSource, Reading, ValidConfig};
 use crate::agent::host::Host;
 use crate::agent::inputs::{ConfigTexts, load_last_good, write_last_good};
@@ -115,6 +116,23 @@ impl ConfigLoader {
             .as_ref()
             .map(|active| active.settings.landfall.reconcile_interval_seconds);
         Duration::from_secs(seconds.unwrap_or(300).max(1))
+    }
+
+    /// Plans the images anew, if other bundles are here than before.
+    pub(crate) fn offer(&mut self, host: &Host, bundles: &Arc<OfferedBundles>) {
+        let Some(active) = self.active.take() else { return };
+        let active = match Arc::ptr_eq(&active.bundles, bundles) {
+            true => active,
+            false => Arc::new(active.with_bundles(bundles.clone())),
+        };
+        host.status.update(|status| {
+            for image in &active.planned {
+                if let Some(shown) = status.images.get_mut(&image.canonical.to_string()) {
+                    shown.pull_reference = image.pull.first().map(|candidate| candidate.reference.to_string());
+                }
+            }
+        });
+        self.active = Some(active);
     }
 
     /// Loads the changed files. Returns true if another configuration is active now, or none.

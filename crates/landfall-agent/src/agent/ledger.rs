@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::bundle::trust::HighestSeen;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::files::write_atomic;
 use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file, parse_versioned};
@@ -30,6 +31,25 @@ pub(crate) struct Ledger {
     pub(crate) primary: BTreeMap<ImageReference, Digest>,
     /// The facts of the host when `Running` was first reached.
     pub(crate) baseline: Option<Baseline>,
+    /// The highest numbers that the host has taken of each series of bundles.
+    #[serde(default)]
+    pub(crate) series: BTreeMap<String, HighestSeen>,
+    /// The bundles that were taken, by their ids.
+    #[serde(default)]
+    pub(crate) bundles: BTreeMap<Digest, KnownBundle>,
+}
+
+/// A bundle that was taken, for the time after its file is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KnownBundle {
+    pub(crate) path: String,
+    pub(crate) series: Option<String>,
+    pub(crate) sequence: Option<u64>,
+    /// Size of its content in bytes.
+    pub(crate) bytes: u64,
+    pub(crate) images: BTreeMap<ImageReference, Digest>,
+    pub(crate) has_receipt: bool,
 }
 
 /// The core images of one provider image.
@@ -75,6 +95,8 @@ impl Default for Ledger {
             core_images: None,
             primary: BTreeMap::new(),
             baseline: None,
+            series: BTreeMap::new(),
+            bundles: BTreeMap::new(),
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::apply::Causes;
 use crate::agent::baseline::record_baseline;
+use crate::agent::bundles::{Bundles, watch_bundles};
 use crate::agent::config_loader::{ConfigLoader, FilesChanged, Wake};
 use crate::agent::config_source::Reading;
 use crate::agent::host::Host;
@@ -37,6 +38,7 @@ pub(crate) struct Reconciler {
     config: ConfigLoader,
     ledger: LedgerFile,
     services: Services,
+    bundles: Bundles,
     /// The causes of this pass.
     causes: Causes,
     /// The causes of failures that are events already.
@@ -78,6 +80,7 @@ impl Reconciler {
             config: ConfigLoader::new(&options, first),
             ledger,
             services: Services::new(options.listeners, options.once, options.role),
+            bundles: Bundles::new(&host),
             causes: Causes::default(),
             reported: HashMap::new(),
             unwritable: None,
@@ -89,6 +92,9 @@ impl Reconciler {
     pub(crate) async fn run(mut self) -> anyhow::Result<AgentOutcome> {
         if self.role == Role::Host {
             supervise_stages(&self.host, self.config.subscribe());
+            if !self.once {
+                watch_bundles(&self.host, self.config.subscribe(), self.timing.file_poll);
+            }
         }
         let mut shown = Shown::All;
         let mut failed_passes = 0;
@@ -174,7 +180,23 @@ impl Reconciler {
             }
         }
         self.finish(&end).await?;
+        // Nothing that the host needs waits for the rest of a bundle.
+        if self.role == Role::Host && !end.is_interrupted {
+            end.is_interrupted = self.adopt_bundles().await?;
+        }
         Ok(end)
+    }
+
+    /// Copies the rest of the bundles into the content store. Returns true if a file changed meanwhile.
+    async fn adopt_bundles(&mut self) -> anyhow::Result<bool> {
+        let Some(active) = self.config.active().cloned() else {
+            return Ok(false);
+        };
+        let changed = self.config.files_changed();
+        tokio::select! {
+            adopted = self.bundles.adopt(&self.host, &active, &mut self.ledger) => adopted.map(|()| false),
+            _changed = changed => Ok(true),
+        }
     }
 
     /// Does the work at the end of a pass, and shows its result.
@@ -271,6 +293,11 @@ impl Reconciler {
 
     async fn validate(&mut self) -> anyhow::Result<String> {
         let active = self.config.load(&self.host, &mut self.ledger).await?;
+        if self.role == Role::Host {
+            let bundles = self.bundles.look(&self.host, &active, &mut self.ledger).await?;
+            self.config.offer(&self.host, &bundles);
+        }
+        let active = self.active()?;
         // A host that was up before serves at once what it served then.
         if self.ledger.get().baseline.is_some() {
             let known = self.known_images();
@@ -286,6 +313,8 @@ impl Reconciler {
         match self.services.primary.ensure(&self.host, &active).await? {
             PrimaryState::NotConfigured => Ok("no primary registry is configured".to_owned()),
             PrimaryState::Ready => {
+                let registry = self.services.primary.embedded_registry();
+                self.bundles.serve(registry, &active).await;
                 let primary = &self.services.primary;
                 primary
                     .forget_lost_images(&self.host, &active, &mut self.ledger)

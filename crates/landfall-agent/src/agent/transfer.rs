@@ -1,12 +1,14 @@
 //! Steps of the plan that transfer an image. `landfall_core::failure` decides which candidate comes next, and
 //! [`landfall_oci::client::explain`] explains failures.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use landfall_core::failure::{Explanation, FailureKind, NextAction, error_chain, next_action};
 use landfall_core::reference::{Digest, ImageReference, RegistryHost};
-use landfall_core::resolve::Candidate;
+use landfall_core::resolve::{Candidate, CandidateKind, Why};
+use landfall_host::facts::own_platform;
 use landfall_oci::client::explain::{explain_fetch, explain_no_source, explain_push};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
@@ -15,6 +17,7 @@ use landfall_oci::store::source_and_sink::{StoreSink, StoreSource};
 use tokio::time::Instant;
 
 use crate::agent::active_config::ActiveConfig;
+use crate::agent::bundles::refuse_image;
 use crate::agent::host::Host;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 use crate::agent::schedule::shortest_wait;
@@ -47,13 +50,14 @@ impl From<Explanation> for Failed {
     }
 }
 
-/// Fetches an image into the store, from the first candidate that has it. Returns the reference of that candidate.
+/// Fetches an image into the store, from the first candidate that has it. Returns the name of that candidate in
+/// messages.
 pub(crate) async fn fetch_image(
     host: &Host,
     active: &ActiveConfig,
     planned: usize,
     name: &ImageReference,
-) -> Result<ImageReference, Failed> {
+) -> Result<String, Failed> {
     let image = &active.planned[planned];
     let written = &active.settings.images[image.image];
     if image.pull.is_empty() {
@@ -68,11 +72,18 @@ pub(crate) async fn fetch_image(
                 status.stored = true;
                 status.pull_reference = Some(reference.to_string());
             });
-            return Ok(reference.clone());
+            return Ok(name_candidate(active, candidate));
         };
         // A failure of all candidates is an event, with the error of each.
         tracing::debug!(%reference, error = error_chain(&error), "candidate failed");
         let explanation = explain_fetch(&active.settings, written, candidate, &error);
+        if candidate.kind == CandidateKind::Bundle {
+            // The next pass looks for bundles anew, and a bundle asks for no wait.
+            causes.push(explanation.line());
+            waits.push(None);
+            tried.push(explanation);
+            continue;
+        }
         causes.push(describe_cause(&reference.host, error.kind, &explanation));
         tried.push(explanation);
         waits.push(wait_after(active, &reference.host, candidate.registry, &error));
@@ -121,6 +132,9 @@ async fn fetch_from(
     candidate: &Candidate,
     name: &ImageReference,
 ) -> Result<(), TransferError> {
+    if candidate.kind == CandidateKind::Bundle {
+        return take_from_bundle(host, active, candidate, name).await;
+    }
     let reference = &candidate.reference;
     let client = active.clients.client(&reference.host, candidate.registry)?;
     let source = RegistrySource {
@@ -138,6 +152,33 @@ async fn fetch_from(
     )
     .await?;
     Ok(())
+}
+
+/// Copies an image of a bundle into the store. Its index may lack the platforms of other hosts.
+async fn take_from_bundle(
+    host: &Host,
+    active: &ActiveConfig,
+    candidate: &Candidate,
+    name: &ImageReference,
+) -> Result<(), TransferError> {
+    let (source, digest) = active.bundles.source(candidate)?;
+    refuse_image(&active.settings.landfall.bundles, &host.root, &source, &digest).await?;
+    let sink = StoreSink::omitting(host.store.clone(), Arc::new(source.clone()), own_platform());
+    let selector = digest.as_str();
+    let copied = copy_image(&source, selector, &sink, Some(name), &active.local, &*host.meter).await?;
+    host.metrics.adopted.inc_by(copied.bytes_moved);
+    Ok(())
+}
+
+/// Returns the name of a candidate in messages.
+fn name_candidate(active: &ActiveConfig, candidate: &Candidate) -> String {
+    match candidate.why {
+        Why::Bundle(number) => match active.bundles.offers().get(number) {
+            Some(bundle) => format!("taken from the bundle `{}`", bundle.name),
+            None => "taken from a bundle".to_owned(),
+        },
+        _ => format!("fetched from `{}`", candidate.reference),
+    }
 }
 
 /// Loads a stored image into containerd under the given names.

@@ -153,7 +153,14 @@ spec:
     }
 
     pub async fn options(&self) -> AgentOptions {
-        let primary = TcpListener::bind(("127.0.0.1", self.primary_port)).await.unwrap();
+        // Between two runs of a site, another test may get the port for a connection of its own.
+        let bind = async || loop {
+            if let Ok(primary) = TcpListener::bind(("127.0.0.1", self.primary_port)).await {
+                return primary;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let primary = tokio::time::timeout(Duration::from_secs(20), bind()).await.unwrap();
         self.options_with_primary(Some(primary)).await
     }
 

@@ -179,6 +179,9 @@ codes! {
     SYNC_WITHOUT_PRIMARY = "LF0323", Warning, "sync without a primary registry",
         "`content.sync` controls what may be copied into the primary registry. Without `registry.inClusterRegistry` the profile configures no primary registry.",
         "registry:\n  inClusterRegistry:\n    credentials: {username: admin, password: \"…\"}";
+    BAD_KEY = "LF0324", Error, "not a public key",
+        "A public key of bundles or images is PEM, PEM in base64, or the absolute path of a PEM file. A private key never belongs into user-data.",
+        "landfall:\n  bundles:\n    publicKeys:\n      - |\n        -----BEGIN PUBLIC KEY-----\n        MCow…\n        -----END PUBLIC KEY-----";
 
     UNRESOLVED_TEMPLATE = "LF0401", Error, "template without a value",
         "Nothing gives this template a value. The setting that contains it is left out. It is an error where an image, a login, a rule, a label that redirects or a stage depends on it, and a warning elsewhere.",

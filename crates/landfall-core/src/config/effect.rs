@@ -50,8 +50,9 @@ const OF_PROFILE: [&str; 9] = [
 /// Key paths of user-data that are read as a whole, but whose other keys are Palette's own.
 const WHOLE_IN_USER_DATA: [&str; 4] = ["", "stylus", "stylus.site", "stylus.site.network"];
 /// Subtrees of user-data that are read.
-const OF_USER_DATA: [&str; 14] = [
+const OF_USER_DATA: [&str; 15] = [
     "landfall",
+    "content.signing.publicKey",
     "stages",
     "stylus.registryCredentials",
     "stylus.externalRegistries",

@@ -70,6 +70,11 @@ pub(crate) static USER_DATA: Shape = Map(
         ),
         key!("landfall", Map(LANDFALL, Unknown::Error), "Landfall's own settings."),
         key!(
+            "content",
+            Map(CONTENT, Unknown::Silent),
+            "Settings of content bundles, as Palette Edge knows them."
+        ),
+        key!(
             "stages",
             MapOf(&STEPS),
             "Steps that Kairos runs at its stages, e.g. `initramfs` or `reconcile`."
@@ -216,6 +221,24 @@ pub(crate) static USER_DATA: Shape = Map(
     ],
     Unknown::Silent,
 );
+
+const CONTENT: &[Key] = &[key!(
+    "signing",
+    Map(CONTENT_SIGNING, Unknown::Silent),
+    "Signatures of content bundles."
+)];
+
+const CONTENT_SIGNING: &[Key] = &[key!(
+    "publicKey",
+    Map(SIGNING_KEY, Unknown::Silent),
+    "The key whose bundles the host takes."
+)];
+
+const SIGNING_KEY: &[Key] = &[key!(
+    "base64EncodedValue",
+    Text,
+    "The public key: PEM in base64. It is one of `landfall.bundles.publicKeys`."
+)];
 
 /// Keys of the edge agent.
 const STYLUS: &[Key] = &[
@@ -591,9 +614,65 @@ const LANDFALL: &[Key] = &[
     key!("primary", Map(PRIMARY, Unknown::Error), "The primary registry."),
     key!("kubelet", Map(KUBELET, Unknown::Error), "The kubelet's logins."),
     key!(
+        "bundles",
+        Map(BUNDLES, Unknown::Error),
+        "Files with all images of a site, for hosts without a network."
+    ),
+    key!(
         "mirror",
         Map(MIRROR, Unknown::Error),
         "Redirection on the node itself, by the container runtime's own files."
+    ),
+];
+
+const BUNDLES: &[Key] = &[
+    key!(
+        "directory",
+        Text,
+        "Directory that is searched for bundles. Default: `/opt/spectrocloud/content`."
+    ),
+    key!(
+        "sticks",
+        Bool,
+        "`false`: block devices with the label `LANDFALL` or `COS_CONTENT` are not searched. Default: `true`."
+    ),
+    key!(
+        "publicKeys",
+        OneOrMany(&Text),
+        "Public keys whose bundles this host takes: PEM, PEM in base64, or the path of a PEM file. With a key, other content is refused. Default: none."
+    ),
+    key!(
+        "retiredKeys",
+        OneOrMany(&Text),
+        "Names of public keys whose bundles this host no longer takes: the SHA-256 of the key, in hexadecimal digits. Default: none."
+    ),
+    key!(
+        "imageKeys",
+        OneOrMany(&Text),
+        "Public keys of the images' cosign signatures, in the same forms. Default: none."
+    ),
+    key!(
+        "policy",
+        Map(BUNDLE_POLICY, Unknown::Error),
+        "Decisions about bundles that a host may refuse."
+    ),
+];
+
+const BUNDLE_POLICY: &[Key] = &[
+    key!(
+        "unsignedContent",
+        Word(&["refuse", "allow"]),
+        "Bundles without a signature. Default: `refuse` with a public key, else `allow`."
+    ),
+    key!(
+        "allowOlder",
+        Bool,
+        "`true`: a bundle with a lower number than the host has seen in its series is taken. Default: `false`."
+    ),
+    key!(
+        "imageSignatures",
+        Word(&["ignore", "warn", "require"]),
+        "Images without a signature by one of the image keys. Default: `require` with an image key, else `ignore`."
     ),
 ];
 

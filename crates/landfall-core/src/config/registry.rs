@@ -302,17 +302,22 @@ enum Pem {
     Placeholder,
 }
 
-/// The first byte of every certificate: an ASN.1 sequence.
+/// The first byte of every certificate and public key: an ASN.1 sequence.
 const ASN1_SEQUENCE: u8 = 0x30;
+
+/// Returns true if the text between the borders of a PEM section can be a certificate or a public key.
+pub(crate) fn is_der_base64(body: &str) -> bool {
+    let compact: String = body.split_whitespace().collect();
+    let der = STANDARD.decode(compact);
+    der.is_ok_and(|der| der.first() == Some(&ASN1_SEQUENCE))
+}
 
 fn check_pem(text: &str) -> Result<(), Pem> {
     let mut rest = text;
     let mut count = 0;
     while let Some((_, after)) = rest.split_once(CERTIFICATE_BEGIN) {
         let (body, behind) = after.split_once(CERTIFICATE_END).ok_or(Pem::Broken)?;
-        let compact: String = body.chars().filter(|character| !character.is_whitespace()).collect();
-        let bytes = STANDARD.decode(compact).map_err(|_| Pem::Placeholder)?;
-        if bytes.first() != Some(&ASN1_SEQUENCE) {
+        if !is_der_base64(body) {
             return Err(Pem::Placeholder);
         }
         count += 1;

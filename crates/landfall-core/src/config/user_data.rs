@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use secrecy::SecretString;
 
 use crate::config::address::{read_listen, read_listen_host, read_project, read_token_server};
+use crate::config::bundles::read_bundles;
 use crate::config::cluster::{read_kubernetes, read_webhook_policy};
 use crate::config::codes::CodeDoc;
 use crate::config::effect::decides_in_user_data;
@@ -23,8 +24,8 @@ use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
 use crate::reference::RegistryHost;
 use crate::settings::{
-    Dialect, ManagementMode, MirrorSettings, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls, RegistryRole,
-    Webhook,
+    BundleSettings, Dialect, ManagementMode, MirrorSettings, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls,
+    RegistryRole, Webhook,
 };
 
 const HEADER: &str = "#cloud-config";
@@ -185,6 +186,7 @@ pub(crate) fn read_user_data(root: &Node, facts: &mut Facts, report: &mut Report
     if let Some(own) = root.get("landfall") {
         read_own(own, facts, report);
     }
+    facts.settings.landfall.bundles = read_bundles(root, report);
 }
 
 fn read_registries(stylus: &Node, facts: &mut Facts, report: &mut Report) {
@@ -331,6 +333,7 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
             .and_then(Node::boolean)
             .unwrap_or(defaults.kubelet_enable),
         mirror: read_mirror(own.get("mirror"), report),
+        bundles: BundleSettings::default(),
     };
 }
 

@@ -520,6 +520,54 @@ async fn platforms_that_the_source_lacks_are_left_out_and_the_index_stays() {
             bytes[..]
         );
     }
+    store_without_platforms(&source, &images[0].1, &arm).await;
+}
+
+/// Adopts a sparse index into a store, and checks what the store thinks of it.
+async fn store_without_platforms(source: &BundleSource, image: &ImageFixture, absent: &ImageFixture) {
+    use crate::image::{ImageSink as _, ImageSource};
+    use crate::store::error::StoreError;
+    use crate::store::source_and_sink::StoreSource;
+
+    let (site, root) = (mk_site(), &image.root.digest);
+    let name: ImageReference = "reg.example/multi:1".parse().unwrap();
+    let store = ContentStore::open(&site.path).unwrap();
+    let shared: std::sync::Arc<dyn ImageSource> = std::sync::Arc::new(source.clone());
+    let options = CopyOptions::new(4);
+    let copy_to =
+        async |sink: &StoreSink| copy_image(source, root.as_str(), sink, Some(&name), &options, &NoProgress).await;
+    let refused = copy_to(&StoreSink::new(store.clone())).await;
+    assert!(refused.is_err(), "an index without entries is taken only on purpose");
+    let for_arm = StoreSink::omitting(store.clone(), shared.clone(), "linux/arm64".parse().unwrap());
+    let refused = copy_to(&for_arm).await.unwrap_err().chain();
+    assert!(
+        refused.contains("is there without its entry for `linux/arm64`"),
+        "{refused}"
+    );
+    assert!(!store.is_complete(root).unwrap());
+    let sink = StoreSink::omitting(store.clone(), shared, "linux/amd64".parse().unwrap());
+    assert_eq!(copy_to(&sink).await.unwrap().digest, *root);
+    assert!(copy_to(&sink).await.unwrap().unchanged);
+    assert!(
+        !sink.has_manifest(&absent.root).await.unwrap(),
+        "a source with all platforms brings it"
+    );
+    drop((sink, for_arm));
+    drop(store);
+
+    // After a restart the image is complete, until something else of it is lost.
+    let store = ContentStore::open(&site.path).unwrap();
+    assert!(store.is_complete(root).unwrap());
+    let stored = StoreSource::new(store.clone(), name.clone());
+    assert!(stored.lacks(&absent.root) && !stored.lacks(&image.manifests[0].0));
+    let lost = &image.manifests[0].0.digest;
+    fs::remove_file(site.path.join(crate::layout::blob_path(lost))).unwrap();
+    assert!(!store.is_complete(root).unwrap());
+    store.remove_image(&name).unwrap();
+    let collected = store.gc(|| Ok(crate::store::gc::Roots::default()), std::time::SystemTime::now());
+    assert!(collected.unwrap().deleted > 0);
+    assert!(fs::read_dir(site.path.join("left-out")).unwrap().next().is_none());
+    assert!(matches!(store.read_manifest(root), Err(StoreError::Missing { .. })));
 }
 
 #[tokio::test]

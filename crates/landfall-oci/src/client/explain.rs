@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use landfall_core::diagnostic::Location;
 use landfall_core::failure::{Explanation, FailureKind, error_chain, find_hint};
 use landfall_core::reference::{ImageReference, RegistryHost};
-use landfall_core::resolve::{Candidate, Why};
+use landfall_core::resolve::{Candidate, CandidateKind, Why};
 use landfall_core::settings::{Primary, ProfileImage, RegistryRole, RegistrySettings, Settings};
 
 use super::error::Fault;
@@ -23,6 +23,9 @@ pub fn explain_fetch(
     candidate: &Candidate,
     error: &TransferError,
 ) -> Explanation {
+    if candidate.kind == CandidateKind::Bundle {
+        return explain_bundle(image, error);
+    }
     let host = &candidate.reference.host;
     let peer = Peer {
         registry: candidate.registry.map(|index| &settings.registries[index]),
@@ -44,6 +47,16 @@ pub fn explain_fetch(
         ),
         hint,
     )
+}
+
+fn explain_bundle(image: &ProfileImage, error: &TransferError) -> Explanation {
+    let message = format!(
+        "image `{}` cannot be taken from a bundle: {}",
+        image.source,
+        error.chain()
+    );
+    let hint = find_hint(error, hint_of).unwrap_or_else(|| "copy the bundle again from where it was made".into());
+    Explanation::new(message, hint)
 }
 
 /// Explains why an image could not be pushed to the primary registry.

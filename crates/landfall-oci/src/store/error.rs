@@ -5,7 +5,7 @@ use std::io;
 
 use camino::Utf8PathBuf;
 use landfall_core::failure::{FailureKind, Hint};
-use landfall_core::oci_types::ManifestError;
+use landfall_core::oci_types::{ManifestError, Platform};
 use landfall_core::reference::Digest;
 use landfall_core::wording::quoted;
 
@@ -74,6 +74,9 @@ pub enum StoreError {
     /// The store, or the repository in question, lacks content that a manifest names.
     #[error("manifest `{manifest}` names {}, which the content store does not have", quoted(.missing))]
     Incomplete { manifest: Digest, missing: Vec<Digest> },
+    /// The source of an index has no entry that this host could run.
+    #[error("the index `{index}` is there without its entry for `{platform}`")]
+    PlatformLeftOut { index: Digest, platform: Platform },
 }
 
 impl StoreError {
@@ -93,7 +96,8 @@ impl StoreError {
             StoreError::Offset { .. }
             | StoreError::TooLarge { .. }
             | StoreError::Manifest { .. }
-            | StoreError::Incomplete { .. } => FailureKind::Protocol,
+            | StoreError::Incomplete { .. }
+            | StoreError::PlatformLeftOut { .. } => FailureKind::Protocol,
         }
     }
 

@@ -75,6 +75,9 @@ impl ContentStore {
                 report.bytes += size;
             }
         }
+        self.inner
+            .left_out
+            .retain(|index| matches!(self.blob_size(index), Ok(Some(_)) | Err(_)))?;
         self.delete_old_partials(now, &mut report)?;
         Ok(report)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use landfall_core::oci_types::{ContentRole, Descriptor, parse_manifest};
+use landfall_core::oci_types::{ContentRole, Descriptor, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
 
 use crate::digest::matches_digest;
@@ -38,7 +38,7 @@ enum Reading {
 
 impl ContentStore {
     /// Returns true if the store has a manifest and all content that it names, each with the size of its descriptor.
-    /// Foreign layers may be missing.
+    /// Foreign layers may be missing, and index entries that were left out on purpose [spec:agent.sparse].
     ///
     /// # Errors
     /// If the disk fails. A damaged or unreadable manifest is incomplete and not an error: a new copy repairs it.
@@ -70,7 +70,7 @@ impl ContentStore {
             for (child, role) in children {
                 visit(&child.digest);
                 if self.blob_state(&child)? != BlobState::Complete {
-                    if child.is_foreign() {
+                    if child.is_foreign() || self.omits(&digest, &child, role) {
                         continue;
                     }
                     return Ok(Some(child.digest));
@@ -148,13 +148,52 @@ impl ContentStore {
         mut visit: impl FnMut(&Digest),
     ) -> Result<(), StoreError> {
         let mut missing = Vec::new();
-        for (child, _) in children_of(manifest.digest.clone(), &manifest.bytes)? {
+        for (child, role) in children_of(manifest.digest.clone(), &manifest.bytes)? {
             visit(&child.digest);
-            if self.blob_state(&child)? != BlobState::Complete && !child.is_foreign() {
+            let may_lack = child.is_foreign() || self.omits(&manifest.digest, &child, role);
+            if self.blob_state(&child)? != BlobState::Complete && !may_lack {
                 missing.push(child.digest);
             }
         }
         StoreError::unless_complete(&manifest.digest, missing)
+    }
+
+    /// Returns true if an index is stored without an entry on purpose. This is the one rule about it.
+    fn omits(&self, index: &Digest, entry: &Descriptor, role: ContentRole) -> bool {
+        role != ContentRole::Blob && self.inner.left_out.omits(index, &entry.digest)
+    }
+
+    /// Records that an index is stored without the entries that are missing and that its source lacks by construction.
+    /// A manifest that is no index is left as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::PlatformLeftOut`] if no entry for this platform is present; also if the disk fails.
+    pub(super) fn omit_entries(
+        &self,
+        index: &RawManifest,
+        platform: &Platform,
+        lacks: impl Fn(&Descriptor) -> bool,
+    ) -> Result<(), StoreError> {
+        let Ok(ManifestContent::Index(content)) = parse_manifest(&index.bytes) else {
+            return Ok(());
+        };
+        let mut omitted = HashSet::new();
+        let mut is_usable = false;
+        for entry in &content.manifests {
+            if self.blob_state(entry)? == BlobState::Complete {
+                is_usable |= entry.image_platform().is_none_or(|offered| platform.accepts(offered));
+            } else if lacks(entry) {
+                omitted.insert(entry.digest.clone());
+            }
+        }
+        if omitted.is_empty() {
+            return Ok(());
+        }
+        if !is_usable {
+            let (index, platform) = (index.digest.clone(), platform.clone());
+            return Err(StoreError::PlatformLeftOut { index, platform });
+        }
+        self.inner.left_out.record(&index.digest, omitted)
     }
 
     fn children(&self, manifest: &Digest) -> Result<Vec<(Descriptor, ContentRole)>, StoreError> {

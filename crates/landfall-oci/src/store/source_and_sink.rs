@@ -1,8 +1,10 @@
 //! The image source and the image sink over the store.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use landfall_core::oci_types::Descriptor;
+use landfall_core::oci_types::{Descriptor, Platform};
 use landfall_core::reference::{Digest, ImageReference};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
@@ -92,6 +94,11 @@ impl ImageSource for StoreSource {
         "the content store".to_owned()
     }
 
+    fn lacks(&self, entry: &Descriptor) -> bool {
+        self.store.inner.left_out.omits_anywhere(&entry.digest)
+            && !matches!(self.store.blob_state(entry), Ok(BlobState::Complete))
+    }
+
     fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {
         let source = self.clone();
         let wanted = selector.to_owned();
@@ -119,14 +126,37 @@ impl ImageSource for StoreSource {
 #[derive(Debug)]
 pub struct StoreSink {
     store: ContentStore,
-    lease: std::sync::Arc<BlobLease>,
+    lease: Arc<BlobLease>,
+    omission: Option<Arc<Omission>>,
+}
+
+/// Index entries that a sink may leave out.
+#[derive(Debug)]
+struct Omission {
+    /// The platform that must be there all the same.
+    platform: Platform,
+    source: Arc<dyn ImageSource>,
 }
 
 impl StoreSink {
     #[must_use]
     pub fn new(store: ContentStore) -> StoreSink {
-        let lease = std::sync::Arc::new(store.lease());
-        StoreSink { store, lease }
+        let lease = Arc::new(store.lease());
+        StoreSink {
+            store,
+            lease,
+            omission: None,
+        }
+    }
+
+    /// Returns a sink that takes an index without the entries that `source` lacks by construction, if an entry for
+    /// `platform` is there [spec:agent.sparse]. The index keeps its digest.
+    #[must_use]
+    pub fn omitting(store: ContentStore, source: Arc<dyn ImageSource>, platform: Platform) -> StoreSink {
+        StoreSink {
+            omission: Some(Arc::new(Omission { platform, source })),
+            ..StoreSink::new(store)
+        }
     }
 }
 
@@ -150,6 +180,12 @@ impl ImageSink for StoreSink {
                 })
         }
         .boxed()
+    }
+
+    /// An index may be complete without entries that were left out on purpose.
+    fn has_manifest<'a>(&'a self, entry: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
+        let is_omitted = self.store.inner.left_out.omits_anywhere(&entry.digest);
+        async move { Ok(!is_omitted || self.blob_state(entry).await? == BlobState::Complete) }.boxed()
     }
 
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
@@ -181,10 +217,17 @@ impl ImageSink for StoreSink {
     ) -> BoxFuture<'a, Result<(), TransferError>> {
         let store = self.store.clone();
         let lease = self.lease.clone();
+        let omission = self.omission.clone();
         let owned = manifest.clone();
         let name = name.cloned();
         async move {
-            blocking(move || store.write_manifest(&owned, name.as_ref(), &lease))
+            let write = move || {
+                if let Some(omission) = omission {
+                    store.omit_entries(&owned, &omission.platform, |entry| omission.source.lacks(entry))?;
+                }
+                store.write_manifest(&owned, name.as_ref(), &lease)
+            };
+            blocking(write)
                 .await
                 .map_err(|error| error.during(format!("cannot store manifest `{}`", manifest.digest)))
         }

@@ -4,7 +4,8 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::BinaryBytes;
 use landfall_agent::status::{FoundStatus, find_status};
-use landfall_core::status::{AgentStatus, FailedPhase, ImageStatus, Phase};
+use landfall_core::failure::line_with_hint;
+use landfall_core::status::{AgentStatus, BundleStatus, FailedPhase, ImageStatus, Phase};
 
 use crate::args::{OutputArgs, StateArgs};
 use crate::context::Context;
@@ -96,6 +97,9 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
         let stored = status.images.values().filter(|image| image.stored).count();
         line("Images", &format!("{stored} of {} stored", status.images.len()));
     }
+    for bundle in &status.bundles {
+        line("Bundle", &describe_bundle(bundle));
+    }
     let transfer = &status.transfer;
     if transfer.bytes_done < transfer.bytes_total {
         let (done, total) = (BinaryBytes(transfer.bytes_done), BinaryBytes(transfer.bytes_total));
@@ -146,6 +150,23 @@ fn failed_phases(status: &AgentStatus) -> String {
     names.join(", ")
 }
 
+fn describe_bundle(bundle: &BundleStatus) -> String {
+    let mut text = format!("{}: {}", bundle.path, bundle.phase.name());
+    if bundle.images > 0 {
+        text.push_str(&format!(
+            ", {} of {} images here, {}",
+            bundle.adopted,
+            bundle.images,
+            BinaryBytes(bundle.bytes)
+        ));
+    }
+    if let Some(problem) = &bundle.problem {
+        text.push_str("; ");
+        text.push_str(&line_with_hint(problem, bundle.hint.as_ref()));
+    }
+    text
+}
+
 fn image_table(status: &AgentStatus) -> Table {
     let mut table = Table::new(&["IMAGE", "STATE", "FROM", "ERROR"]);
     for (name, image) in &status.images {
@@ -181,6 +202,7 @@ fn image_state(image: &ImageStatus) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use landfall_core::bundle::adoption::BundlePhase;
 
     use super::*;
 
@@ -220,6 +242,40 @@ mod tests {
         Because       Images: 1 of 2 images cannot be fetched
         State         the ledger cannot be written: no storage space
         Transfer      1.00 MiB of 4.00 MiB
+        ");
+    }
+
+    #[test]
+    fn bundles_are_shown_with_their_phase_and_with_what_to_do() {
+        let mut status = AgentStatus::starting(Timestamp::UNIX_EPOCH);
+        let bundle = BundleStatus {
+            path: "/media/site.tar.zst".to_owned(),
+            id: None,
+            phase: BundlePhase::Adopting,
+            series: None,
+            sequence: None,
+            images: 4,
+            adopted: 3,
+            bytes: 5 << 20,
+            missing: Vec::new(),
+            problem: None,
+            hint: None,
+            receipt: None,
+        };
+        let refused = BundleStatus {
+            path: "/media/other.tar.zst".to_owned(),
+            phase: BundlePhase::Refused,
+            images: 0,
+            problem: Some("it is not signed".to_owned()),
+            hint: Some("sign it".to_owned()),
+            ..bundle.clone()
+        };
+        status.bundles = vec![bundle, refused];
+        insta::assert_snapshot!(describe(&status, None), @r"
+        Phase         Validating
+        Since         1970-01-01T00:00:00Z
+        Bundle        /media/site.tar.zst: adopting, 3 of 4 images here, 5.00 MiB
+        Bundle        /media/other.tar.zst: refused; it is not signed; hint: sign it
         ");
     }
 

@@ -13,6 +13,7 @@ use landfall_core::status::ServingStatus;
 use landfall_oci::client::RegistryClient;
 use landfall_oci::client::explain::{explain_primary, explain_project};
 use landfall_oci::image::TransferError;
+use landfall_registry::Registry;
 use tokio::net::TcpListener;
 
 use self::embedded::EmbeddedRegistry;
@@ -102,6 +103,11 @@ impl PrimaryService {
             self.embedded.ensure(host, active, primary).await?;
         }
         Ok(())
+    }
+
+    /// Returns the embedded registry, if it is served.
+    pub(crate) fn embedded_registry(&self) -> Option<Arc<Registry>> {
+        self.embedded.live().map(|live| live.registry.clone())
     }
 
     /// Returns a probe of the embedded registry, if it is served.

@@ -1,0 +1,144 @@
+//! The copy of a bundle's images into the content store.
+
+use std::sync::Arc;
+
+use landfall_core::bundle::adoption::{PendingImage, order_of_adoption};
+use landfall_core::bundle::document::BundledImage;
+use landfall_core::failure::FailureKind;
+use landfall_core::oci_types::parse_manifest;
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::status::EventReason;
+use landfall_core::wording::counted;
+use landfall_host::facts::own_platform;
+use landfall_oci::bundle::BundleSource;
+use landfall_oci::copy::{ImageCopy, copy_images};
+use landfall_oci::image::{ImageSource, TransferError};
+use landfall_oci::store::source_and_sink::StoreSink;
+use tokio::time::Instant;
+
+use super::opened::{Opened, Served};
+use super::trust::refuse_image;
+use crate::agent::active_config::ActiveConfig;
+use crate::agent::host::Host;
+use crate::failure::find_hint;
+
+impl Opened {
+    /// Copies the images that the content store lacks. An image that fails does not stop the others.
+    pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig) {
+        let source = self.source();
+        let missing = self.missing(&host.store).await;
+        let asked = self.served.as_mut().map_or_else(Vec::new, Served::take_reads);
+        let pending = describe(&source, &missing, active).await;
+        let begun = Instant::now();
+        let (mut wanted, mut failures) = (Vec::new(), Vec::new());
+        for number in order_of_adoption(&pending, &asked) {
+            let image = &missing[number];
+            match refuse_image(&active.settings.landfall.bundles, &host.root, &source, &image.digest).await {
+                Ok(()) => wanted.push((image.name.canonical(), image.digest.to_string())),
+                Err(error) => failures.push((image.name.canonical(), error)),
+            }
+        }
+        let bytes = copy_all(host, active, &source, &wanted, &mut failures).await;
+        self.bad = failures
+            .iter()
+            .filter(|(_, error)| matches!(error.kind, FailureKind::Corrupt | FailureKind::WrongLength))
+            .map(|(name, _)| name.clone())
+            .collect();
+        host.metrics.adopted.inc_by(bytes);
+        self.report(host, wanted.len(), bytes, begun, &failures).await;
+    }
+
+    async fn report(
+        &mut self,
+        host: &Host,
+        images: usize,
+        bytes: u64,
+        begun: Instant,
+        failures: &[(ImageReference, TransferError)],
+    ) {
+        let before = self.problem.take();
+        let Some((name, error)) = failures.first() else {
+            let seconds = begun.elapsed().as_secs_f64();
+            #[expect(clippy::cast_precision_loss, reason = "a rate is shown in three digits")]
+            let rate = bytes as f64 / 1e6 / seconds.max(1e-3);
+            let message = format!(
+                "{}, {bytes} bytes in {seconds:.1} s ({rate:.1} MB/s)",
+                counted(images, "image")
+            );
+            return host.note(EventReason::BundleAdopted, self.path.as_str(), message).await;
+        };
+        let more = match failures.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let text = format!("`{name}` cannot be adopted: {}{more}", error.chain());
+        let hint = find_hint(error).map(std::borrow::Cow::into_owned);
+        if before.is_none_or(|(before, _)| before != text) {
+            let line = landfall_core::failure::line_with_hint(&text, hint.as_ref());
+            host.warn(EventReason::BundleRefused, self.path.as_str(), line).await;
+        }
+        self.problem = Some((text, hint));
+    }
+}
+
+/// Copies images, and returns the number of bytes that were read.
+async fn copy_all(
+    host: &Host,
+    active: &ActiveConfig,
+    source: &BundleSource,
+    wanted: &[(ImageReference, String)],
+    failures: &mut Vec<(ImageReference, TransferError)>,
+) -> u64 {
+    let sink = StoreSink::omitting(host.store.clone(), Arc::new(source.clone()), own_platform());
+    let copies: Vec<_> = wanted
+        .iter()
+        .map(|(name, digest)| ImageCopy {
+            source,
+            selector: digest,
+            sink: &sink,
+            name: Some(name),
+            expected: None,
+        })
+        .collect();
+    let results = copy_images(&copies, &active.local, &*host.meter).await;
+    let mut bytes = 0;
+    for ((name, _), result) in wanted.iter().zip(results) {
+        match result {
+            Ok(report) => bytes += report.bytes_moved,
+            Err(failure) => {
+                bytes += failure.so_far.map_or(0, |report| report.bytes_moved);
+                failures.push((name.clone(), failure.error));
+            }
+        }
+    }
+    bytes
+}
+
+/// Returns what decides about the order of adoption.
+async fn describe(source: &BundleSource, images: &[BundledImage], active: &ActiveConfig) -> Vec<PendingImage> {
+    let mut described = Vec::with_capacity(images.len());
+    for image in images {
+        let name = image.name.canonical();
+        let mut content: std::collections::HashSet<Digest> = [image.digest.clone()].into();
+        let mut pending = vec![image.digest.clone()];
+        while let Some(digest) = pending.pop() {
+            let Ok(manifest) = source.fetch_manifest(digest.as_str()).await else {
+                continue;
+            };
+            if let Ok(parsed) = parse_manifest(&manifest.bytes) {
+                for child in parsed.children() {
+                    let may_be_manifest = parsed.role_of(child).may_be_manifest();
+                    if content.insert(child.digest.clone()) && may_be_manifest {
+                        pending.push(child.digest.clone());
+                    }
+                }
+            }
+        }
+        described.push(PendingImage {
+            planned: active.planned.iter().position(|planned| planned.canonical == name),
+            name,
+            content,
+        });
+    }
+    described
+}

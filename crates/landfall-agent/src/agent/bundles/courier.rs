@@ -1,0 +1,118 @@
+//! Files for the courier: receipts, and lists of what a bundle lacks at this site. They are written beside the bundle, or
+//! into the state directory if that place cannot be written.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use landfall_core::bundle::adoption::NeedsMissing;
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::report::{BundleNeeds, BundleReceipt, Inventory};
+use landfall_core::status::EventReason;
+use landfall_net::durable;
+use landfall_oci::bundle::BundleFile;
+use serde::Serialize;
+
+use crate::agent::host::Host;
+
+const RECEIPT: &str = "receipt.json";
+const NEEDS: &str = "needs.json";
+/// Directory of these files in the state directory.
+const DIRECTORY: &str = "bundles";
+
+/// Content of a bundle that a receipt tells of.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Images that the content store lacks.
+    pub(super) lacking: BTreeSet<ImageReference>,
+    /// Images whose content is wrong.
+    pub(super) bad: BTreeSet<ImageReference>,
+}
+
+/// Writes the receipt of an adopted bundle, and returns its place. One that cannot be written is tried again in the next
+/// pass.
+pub(super) async fn write_receipt(
+    host: &Host,
+    path: &Utf8Path,
+    file: Arc<BundleFile>,
+    outcome: Outcome,
+) -> Option<Utf8PathBuf> {
+    let (store, site) = (host.store.clone(), site_of(host));
+    let places = places(host, path, file.id(), RECEIPT);
+    let write = move || {
+        let blobs = store.blobs().map_err(io::Error::other)?.into_iter().collect();
+        let inventory = Inventory::new(site, blobs);
+        let has = |name: &ImageReference| !outcome.lacking.contains(name);
+        let receipt = BundleReceipt::new(file.id(), file.document(), has, &outcome.bad, inventory);
+        write_first(&places, &receipt)
+    };
+    let written = tokio::task::spawn_blocking(write).await;
+    match written.map_err(io::Error::other).flatten() {
+        Ok(receipt) => {
+            let message = format!("written to `{receipt}`");
+            host.note(EventReason::BundleReceipt, path.as_str(), message).await;
+            Some(receipt)
+        }
+        Err(error) => {
+            tracing::warn!(bundle = %path, %error, "the receipt cannot be written");
+            None
+        }
+    }
+}
+
+/// Returns the receipt that was written for a bundle before.
+pub(super) fn existing_receipt(host: &Host, bundle: &Utf8Path, id: &Digest) -> Option<Utf8PathBuf> {
+    let is_ours = |path: &Utf8PathBuf| {
+        let bytes = fs::read(path).unwrap_or_default();
+        let read: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+        read.is_some_and(|receipt| receipt["bundle"] == id.as_str())
+    };
+    places(host, bundle, id, RECEIPT).into_iter().find(is_ours)
+}
+
+/// Writes the list of the blobs that a bundle counts on and this site does not have.
+pub(super) async fn write_needs(host: &Host, bundle: &Utf8Path, id: &Digest, missing: &NeedsMissing) {
+    let (places, id, site, missing) = (
+        places(host, bundle, id, NEEDS),
+        id.clone(),
+        site_of(host),
+        missing.clone(),
+    );
+    let write = move || write_first(&places, &BundleNeeds::new(&site, &id, &missing));
+    match tokio::task::spawn_blocking(write).await {
+        Ok(Ok(path)) => tracing::info!(%bundle, %path, "the needs of a bundle are written"),
+        Ok(Err(error)) => tracing::warn!(%bundle, %error, "the needs of a bundle cannot be written"),
+        Err(error) => tracing::warn!(%bundle, %error, "the needs of a bundle cannot be written"),
+    }
+}
+
+/// Returns the name of this site: that of the host.
+fn site_of(host: &Host) -> String {
+    let name = host.root.read(Utf8Path::new("/etc/hostname")).ok().flatten();
+    let name = String::from_utf8_lossy(&name.unwrap_or_default()).trim().to_owned();
+    if name.is_empty() { "host".to_owned() } else { name }
+}
+
+/// Returns the places of a file for the courier, the preferred one first.
+fn places(host: &Host, bundle: &Utf8Path, id: &Digest, kind: &str) -> [Utf8PathBuf; 2] {
+    let beside = Utf8PathBuf::from(format!("{bundle}.{kind}"));
+    let name = format!("{}.{kind}", id.hex());
+    [beside, host.state_dir.join(DIRECTORY).join(name)]
+}
+
+fn write_first(places: &[Utf8PathBuf], document: &impl Serialize) -> io::Result<Utf8PathBuf> {
+    let text = serde_json::to_vec_pretty(document)?;
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for path in places {
+        if let Some(directory) = path.parent().filter(|directory| directory.ends_with(DIRECTORY)) {
+            fs::create_dir_all(directory)?;
+        }
+        match durable::replace_file(path, &text) {
+            Ok(()) => return Ok(path.clone()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,270 @@
+//! A bundle whose file is there, with the decisions about it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use landfall_core::bundle::adoption::{BundleFacts, BundleStep, Decision, FileState, check_needs, next_step};
+use landfall_core::bundle::document::BundledImage;
+use landfall_core::bundle::trust::{HighestSeen, Trust};
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::status::EventReason;
+use landfall_oci::bundle::{BundleFile, BundleSource};
+use landfall_oci::content::place::Place;
+use landfall_oci::content::places::TooManyPlaces;
+use landfall_oci::store::ContentStore;
+use landfall_registry::Registry;
+use tokio::sync::broadcast;
+
+use super::courier::{Outcome, existing_receipt, write_needs, write_receipt};
+use super::trust::{edition_of, trust_of};
+use crate::agent::active_config::ActiveConfig;
+use crate::agent::host::Host;
+use crate::agent::ledger::LedgerFile;
+use crate::failure::{error_line, find_hint_in_context};
+
+/// A bundle that is open.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) path: Utf8PathBuf,
+    pub(super) file: Arc<BundleFile>,
+    trust: Option<Decision>,
+    /// True if a key of this host signed it.
+    is_signed: bool,
+    needs: Option<Decision>,
+    /// The settings by which was decided: others decide anew.
+    decided_by: Option<Arc<landfall_core::settings::Settings>>,
+    /// The reason why it is refused, or why an image could not be adopted, with a hint.
+    pub(super) problem: Option<(String, Option<String>)>,
+    /// The place in the embedded registry, while it is served there.
+    pub(super) served: Option<Served>,
+    /// Images that a preferred bundle has under the same name.
+    superseded: HashSet<ImageReference>,
+    /// Images whose content is wrong.
+    pub(super) bad: BTreeSet<ImageReference>,
+    pub(super) receipt: Option<Utf8PathBuf>,
+}
+
+/// The place of a bundle in the embedded registry.
+#[derive(Debug)]
+pub(super) struct Served {
+    place: Arc<Place>,
+    registry: Arc<Registry>,
+    /// The content that pods pull out of places.
+    reads: broadcast::Receiver<Digest>,
+}
+
+impl Served {
+    pub(super) fn add(place: Arc<Place>, registry: Arc<Registry>) -> Result<Served, TooManyPlaces> {
+        let reads = registry.places().watch_reads();
+        registry.add_place(&place)?;
+        Ok(Served { place, registry, reads })
+    }
+
+    /// Returns what pods asked for since the last call, each once, in that order.
+    pub(super) fn take_reads(&mut self) -> Vec<Digest> {
+        let mut asked: Vec<Digest> = Vec::new();
+        loop {
+            match self.reads.try_recv() {
+                Ok(digest) if !asked.contains(&digest) => asked.push(digest),
+                Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => return asked,
+            }
+        }
+    }
+}
+
+impl Opened {
+    pub(super) fn new(path: Utf8PathBuf, file: Arc<BundleFile>) -> Opened {
+        Opened {
+            path,
+            file,
+            trust: None,
+            is_signed: false,
+            needs: None,
+            decided_by: None,
+            problem: None,
+            served: None,
+            superseded: HashSet::new(),
+            bad: BTreeSet::new(),
+            receipt: None,
+        }
+    }
+
+    pub(super) fn source(&self) -> BundleSource {
+        BundleSource::new(self.file.clone())
+    }
+
+    /// Returns true if images are taken from the bundle.
+    pub(super) fn is_taken(&self) -> bool {
+        (self.trust, self.needs) == (Some(Decision::Take), Some(Decision::Take))
+    }
+
+    /// Returns true if nothing is left to be done with the bundle.
+    pub(super) fn is_done(&self) -> bool {
+        self.receipt.is_some()
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = ImageReference> {
+        self.file.document().images.iter().map(|image| image.name.canonical())
+    }
+
+    /// Leaves the images with these names to preferred bundles.
+    pub(super) fn supersede(&mut self, names: &HashSet<ImageReference>) {
+        self.superseded = self.names().filter(|name| names.contains(name)).collect();
+    }
+
+    /// Returns the images that the content store lacks.
+    pub(super) async fn missing(&self, store: &ContentStore) -> Vec<BundledImage> {
+        let (store, file, superseded) = (store.clone(), self.file.clone(), self.superseded.clone());
+        let find = move || {
+            let images = file.document().images.iter();
+            images
+                .filter(|image| !superseded.contains(&image.name.canonical()) && !has_image(&store, image))
+                .cloned()
+                .collect()
+        };
+        tokio::task::spawn_blocking(find).await.unwrap_or_default()
+    }
+
+    pub(super) async fn facts(&self, store: &ContentStore) -> BundleFacts {
+        let images = self.file.document().images.len();
+        BundleFacts {
+            file: FileState::Complete,
+            trust: self.trust,
+            needs: self.needs,
+            is_served: self.is_taken(),
+            images,
+            adopted: images - self.missing(store).await.len().min(images),
+            has_receipt: self.receipt.is_some(),
+        }
+    }
+
+    /// Decides if the bundle is taken, if that is not decided yet or the settings changed.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger cannot be written. A refusal is an event and no error.
+    pub(super) async fn decide(
+        &mut self,
+        host: &Arc<Host>,
+        active: &ActiveConfig,
+        ledger: &mut LedgerFile,
+    ) -> anyhow::Result<()> {
+        let is_decided = self
+            .decided_by
+            .as_ref()
+            .is_some_and(|by| Arc::ptr_eq(by, &active.settings));
+        if !is_decided {
+            self.decided_by = Some(active.settings.clone());
+            (self.trust, self.needs) = (None, None);
+        }
+        let had_problem = self.problem.take();
+        loop {
+            let (_, step) = next_step(&self.facts(&host.store).await);
+            let decided = match step {
+                BundleStep::DecideTrust => self.decide_trust(host, active, ledger),
+                BundleStep::CheckNeeds => self.check_needs(host).await,
+                _ => break,
+            };
+            if let Err(error) = decided {
+                let text = format!("{error:#}");
+                if had_problem.as_ref().is_none_or(|(before, _)| *before != text) {
+                    host.warn(EventReason::BundleRefused, self.path.as_str(), error_line(&error))
+                        .await;
+                }
+                self.problem = Some((text, find_hint_in_context(&error).map(|hint| hint.into_owned())));
+                break;
+            }
+        }
+        if is_decided {
+            // A failed adoption is told once.
+            self.problem = self.problem.take().or(had_problem);
+        }
+        if !self.is_taken() {
+            self.withdraw_place();
+            return Ok(());
+        }
+        if !is_decided {
+            self.raise_sequence(ledger)?;
+            self.receipt = existing_receipt(host, &self.path, self.file.id());
+            let words = "images are taken from it";
+            host.note(EventReason::BundleServed, self.path.as_str(), words).await;
+        }
+        Ok(())
+    }
+
+    fn decide_trust(&mut self, host: &Host, active: &ActiveConfig, ledger: &LedgerFile) -> anyhow::Result<()> {
+        self.trust = Some(Decision::Refuse);
+        let edition = edition_of(&self.file);
+        let seen = edition.and_then(|edition| ledger.get().series.get(&edition.series).copied());
+        let settings = &active.settings.landfall.bundles;
+        let trust = trust_of(settings, &host.root, &self.file, seen.unwrap_or_default())?;
+        if let Trust::Key {
+            newer_seen: Some(newer),
+            ..
+        }
+        | Trust::NoKey {
+            newer_seen: Some(newer),
+        } = &trust
+        {
+            tracing::warn!(bundle = %self.path, newer, "an older bundle is taken, as `allowOlder` asks");
+        }
+        self.is_signed = trust.is_signed();
+        self.trust = Some(Decision::Take);
+        Ok(())
+    }
+
+    async fn check_needs(&mut self, host: &Host) -> anyhow::Result<()> {
+        let (store, file) = (host.store.clone(), self.file.clone());
+        let check = move || {
+            let has = |need: &landfall_core::bundle::document::NeededBlob| matches!(store.blob_size(&need.digest), Ok(Some(size)) if size == need.size);
+            check_needs(&file.document().needs, has)
+        };
+        self.needs = Some(Decision::Refuse);
+        if let Err(missing) = tokio::task::spawn_blocking(check).await? {
+            write_needs(host, &self.path, self.file.id(), &missing).await;
+            // They may arrive with another bundle.
+            self.decided_by = None;
+            anyhow::bail!(missing);
+        }
+        self.needs = Some(Decision::Take);
+        Ok(())
+    }
+
+    /// Writes the receipt of the adopted bundle.
+    pub(super) async fn write_receipt(&mut self, host: &Host) {
+        let lacking = self.missing(&host.store).await.into_iter().map(|image| image.name);
+        let outcome = Outcome {
+            lacking: lacking.collect(),
+            bad: self.bad.clone(),
+        };
+        self.receipt = write_receipt(host, &self.path, self.file.clone(), outcome).await;
+    }
+
+    /// Remembers the bundle's place in its series, so that an older one is refused from now on.
+    fn raise_sequence(&self, ledger: &mut LedgerFile) -> anyhow::Result<()> {
+        let Some(edition) = edition_of(&self.file) else {
+            return Ok(());
+        };
+        ledger.update(|ledger| {
+            let seen: &mut HighestSeen = ledger.series.entry(edition.series).or_default();
+            *seen = seen.with(edition.sequence, self.is_signed);
+        })
+    }
+
+    /// Takes the bundle out of the registry: reads of it that are under way end.
+    pub(super) fn withdraw_place(&mut self) {
+        if let Some(served) = self.served.take() {
+            served.registry.remove_place(&served.place);
+        }
+    }
+}
+
+/// Returns true if the store has an image of a bundle, complete and under its name.
+fn has_image(store: &ContentStore, image: &BundledImage) -> bool {
+    let named = store
+        .image(&image.name)
+        .is_some_and(|stored| stored.digest == image.digest);
+    named && matches!(store.is_complete(&image.digest), Ok(true))
+}
