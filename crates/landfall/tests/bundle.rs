@@ -9,7 +9,7 @@ use std::process::Output;
 
 use common::{run, shown};
 use landfall_testkit::fake_registry::{FakeRegistry, FakeRegistryOptions};
-use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, gzip, multi_platform, oci_archive};
 
 /// Returns bytes that do not compress.
 fn mk_noise(length: usize, seed: u32) -> Vec<u8> {
@@ -359,6 +359,57 @@ fn images_are_loaded_into_a_store_that_then_leaves_them_out_of_the_next_bundle()
         shown(&unsigned)
     );
     assert!(!Path::new(&key).exists());
+}
+
+#[test]
+fn an_index_of_which_other_platforms_were_left_out_is_loaded_as_it_is() {
+    let desk = mk_desk();
+    let platform = format!("linux/{}", std::env::consts::ARCH);
+    assert_done(&desk.create("site.tar.zst", &["multi"], &["--platform", &platform]));
+    let (file, root) = (desk.path("site.tar.zst"), desk.path("state"));
+    let shown_bundle = json(&run(&["bundle", "show", &file, "-o", "json"]));
+    let load = [
+        "bundle",
+        "load",
+        &file,
+        "--root",
+        &root,
+        "--progress",
+        "none",
+        "-o",
+        "json",
+    ];
+    let loaded = json(&run(&load));
+    assert_eq!(loaded["summary"]["copied"], 1, "{loaded:#}");
+    assert_eq!(loaded["images"][0]["digest"], shown_bundle["images"][0]["digest"]);
+    assert_eq!(loaded["images"][0]["lacking"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_compressed_archive_of_another_tool_is_loaded_without_a_copy_of_it() {
+    let desk = mk_desk();
+    let archive = gzip(&oci_archive(&[("reg.example/shop/till:1", &mk_image("till"))]));
+    let (file, root) = (desk.path("images.tar.gz"), desk.path("state"));
+    std::fs::write(&file, archive).expect("an archive");
+    let load = [
+        "bundle",
+        "load",
+        &file,
+        "--root",
+        &root,
+        "--progress",
+        "none",
+        "-o",
+        "json",
+    ];
+    let mut command = common::landfall(&load);
+    // A copy would be made there.
+    command.env("TMPDIR", desk.path("nowhere"));
+    let loaded = json(&command.output().expect("the program starts"));
+    assert_eq!(loaded["summary"]["copied"], 1, "{loaded:#}");
+    let listed = run(&["inventory", "export", "--root", &root]);
+    let inventory = json(&listed);
+    assert_eq!(inventory["blobs"].as_array().map(Vec::len), Some(4));
 }
 
 /// Public half of a P-256 key.

@@ -60,7 +60,7 @@ pub struct PushArgs {
 }
 
 pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let bundles = OpenBundles::open(&args.bundles, &args.keys)?;
+    let bundles = OpenBundles::open(&args.bundles, &args.keys, None)?;
     let options = TransferOptions::resolve(&args.transfer);
     let Some(inputs) = args.inputs.named() else {
         return push_bundles(args, &bundles, &options, context);

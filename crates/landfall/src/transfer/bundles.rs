@@ -9,8 +9,10 @@ use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::ImageReference;
 use landfall_core::report::BundleNeed;
+use landfall_core::status::NoProgress;
 use landfall_core::wording::{counted, quoted};
 use landfall_net::durable;
+use landfall_oci::archive::stream::{Staging, open_or_load};
 use landfall_oci::archive::{ArchiveImage, open_archive};
 use landfall_oci::bundle::{BundleError, BundleFile, BundleSource};
 use landfall_oci::image::{BlobState, ImageSource, TransferError};
@@ -32,17 +34,22 @@ pub(crate) struct OpenBundles {
 }
 
 impl OpenBundles {
-    /// Opens bundles, and other files with images. Blocks.
+    /// Opens bundles, and other files with images. A compressed one that is no bundle is read once, into `staging` if
+    /// there is one, else into a decompressed copy. Blocks.
     ///
     /// # Errors
     /// If a file cannot be read, or is not signed by one of the keys.
-    pub(crate) fn open(paths: &[Utf8PathBuf], keys: &BundleKeyArgs) -> anyhow::Result<OpenBundles> {
+    pub(crate) fn open(
+        paths: &[Utf8PathBuf],
+        keys: &BundleKeyArgs,
+        staging: Option<&Staging>,
+    ) -> anyhow::Result<OpenBundles> {
         let mut bundles = OpenBundles {
             paths: paths.to_vec(),
             ..OpenBundles::default()
         };
         for path in paths {
-            for image in bundles.open_one(path, keys)? {
+            for image in bundles.open_one(path, keys, staging)? {
                 for name in image
                     .names
                     .iter()
@@ -61,7 +68,12 @@ impl OpenBundles {
         Ok(bundles)
     }
 
-    fn open_one(&mut self, path: &Utf8Path, keys: &BundleKeyArgs) -> anyhow::Result<Vec<ArchiveImage>> {
+    fn open_one(
+        &mut self,
+        path: &Utf8Path,
+        keys: &BundleKeyArgs,
+        staging: Option<&Staging>,
+    ) -> anyhow::Result<Vec<ArchiveImage>> {
         match BundleFile::open(path) {
             Ok(file) => {
                 keys.trust(&file)?;
@@ -72,7 +84,12 @@ impl OpenBundles {
             Err(BundleError::Foreign { .. }) => {
                 keys.refuse_foreign(path)?;
                 let spool = Utf8PathBuf::try_from(std::env::temp_dir())?;
-                open_archive(path, &spool).with_context(|| format!("cannot read the images of `{path}`"))
+                let failed = || format!("cannot read the images of `{path}`");
+                let Some(staging) = staging else {
+                    return open_archive(path, &spool).with_context(failed);
+                };
+                let loading = open_or_load(path, &spool, staging, &NoProgress);
+                runtime::current_thread()?.block_on(loading).with_context(failed)
             }
             Err(error) => Err(error.into()),
         }

@@ -6,6 +6,9 @@ use anyhow::{Context as _, ensure};
 use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_core::reference::ImageReference;
+use landfall_host::facts::own_platform;
+use landfall_oci::archive::ArchiveImage;
+use landfall_oci::archive::stream::Staging;
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::source_and_sink::StoreSink;
 use landfall_registry::directories::RegistryDirs;
@@ -41,13 +44,15 @@ pub struct BundleLoadArgs {
 }
 
 pub(super) fn run(args: &BundleLoadArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let bundles = OpenBundles::open(&args.files, &args.keys)?;
     let directory = RegistryDirs::find(&args.root).store;
     let store = match args.transfer.dry_run {
         true => ContentStore::read_only(&directory),
         false => ContentStore::open(&directory).with_context(|| format!("cannot open the store `{directory}`"))?,
     };
-    let sink: Arc<StoreSink> = Arc::new(StoreSink::new(store));
+    let staging = (!args.transfer.dry_run).then(|| Staging::in_store(&store));
+    let bundles = OpenBundles::open(&args.files, &args.keys, staging.as_ref())?;
+    // An index whose other platforms were left out of the bundle keeps its digest.
+    let sink = |image: &ArchiveImage| StoreSink::omitting(store.clone(), image.source.clone(), own_platform());
     let wanted: Vec<_> = args.images.iter().map(ImageReference::canonical).collect();
     let images = bundles.images();
     let transfers: Vec<Transfer> = images
@@ -58,7 +63,7 @@ pub(super) fn run(args: &BundleLoadArgs, context: &Context) -> anyhow::Result<Ex
             opened: Ok(OpenTransfer {
                 source: image.source.clone(),
                 selector: image.root.digest.to_string(),
-                sink: sink.clone(),
+                sink: Arc::new(sink(image)),
                 name: Some(name),
                 expected: None,
             }),
