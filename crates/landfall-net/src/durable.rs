@@ -36,7 +36,7 @@ fn replace_file_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Resul
     let name = path
         .file_name()
         .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-    let directory = fs::File::open(parent(path))?;
+    let directory = fs::File::open(directory_of(path))?;
     let aside = format!("{name}.new");
     match rustix::fs::unlinkat(&directory, aside.as_str(), AtFlags::empty()) {
         Err(error) if error != rustix::io::Errno::NOENT => return Err(failed(error.into())),
@@ -111,11 +111,12 @@ fn remove_temporary(directory: BorrowedFd<'_>, temporary: &str) {
 /// Returns an error if the system refuses.
 pub fn publish(from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
     fs::rename(from, to)?;
-    sync_directory(parent(to))
+    sync_directory(directory_of(to))
 }
 
 /// Returns the directory of a path. A bare file name has an empty parent, which means the current directory.
-fn parent(path: &Utf8Path) -> &Utf8Path {
+#[must_use]
+pub fn directory_of(path: &Utf8Path) -> &Utf8Path {
     match path.parent() {
         Some(directory) if !directory.as_str().is_empty() => directory,
         _ => Utf8Path::new("."),

@@ -10,6 +10,8 @@ use fs_err as fs;
 use landfall_core::failure::Hint;
 use rustix::fs::Access;
 
+use crate::durable::directory_of;
+
 /// Limit of a chain of links, as in Linux (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 /// The text that stands for stdout.
@@ -86,11 +88,11 @@ pub fn look_at_file(path: &Utf8Path) -> Result<OutputPath, OutputPathError> {
         let metadata = match fs::symlink_metadata(&at) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                check_directory(parent_of(&at))?;
+                check_directory(directory_of(&at))?;
                 return Ok(OutputPath::File(at));
             }
             Err(source) => {
-                check_directory(parent_of(&at))?;
+                check_directory(directory_of(&at))?;
                 return Err(OutputPathError::Look { path: at, source });
             }
         };
@@ -104,7 +106,7 @@ pub fn look_at_file(path: &Utf8Path) -> Result<OutputPath, OutputPathError> {
                 path: at.clone(),
                 source: error.into_io_error(),
             })?;
-            at = parent_of(&at).join(target);
+            at = directory_of(&at).join(target);
             continue;
         }
         let refused = |kind| OutputPathError::Kind {
@@ -117,7 +119,7 @@ pub fn look_at_file(path: &Utf8Path) -> Result<OutputPath, OutputPathError> {
             kind if kind.is_block_device() => Err(refused("a block device")),
             kind if kind.is_socket() => Err(refused("a socket")),
             _ => {
-                check_directory(parent_of(&at))?;
+                check_directory(directory_of(&at))?;
                 Ok(OutputPath::File(at))
             }
         };
@@ -167,21 +169,13 @@ fn check_directory(directory: &Utf8Path) -> Result<(), OutputPathError> {
 /// Returns the stream of a path of an open file, as `/dev/stdout` leads to.
 fn descriptor_of(path: &Utf8Path) -> Option<OutputPath> {
     let number: u32 = path.file_name()?.parse().ok()?;
-    let directory = parent_of(path).canonicalize_utf8().ok()?;
+    let directory = directory_of(path).canonicalize_utf8().ok()?;
     let own = Utf8PathBuf::from(format!("/proc/{}/fd", std::process::id()));
     let is_descriptor = directory == own || (directory.starts_with("/proc") && directory.ends_with("fd"));
     is_descriptor.then(|| match number {
         1 if directory == own => OutputPath::Stdout,
         _ => OutputPath::Stream(path.to_owned()),
     })
-}
-
-/// Returns the directory of a path. A bare file name has an empty parent, which means the current directory.
-fn parent_of(path: &Utf8Path) -> &Utf8Path {
-    match path.parent() {
-        Some(directory) if !directory.as_str().is_empty() => directory,
-        _ => Utf8Path::new("."),
-    }
 }
 
 impl OutputPath {

@@ -14,7 +14,7 @@ use landfall_core::bundle::pieces::{
     PieceSet, PieceSetError, PlannedPiece, ZarfDescription, check_piece_sizes, find_pieces, stale_pieces,
 };
 use landfall_core::wording::quoted;
-use landfall_net::durable;
+use landfall_net::durable::{self, directory_of};
 
 /// Ending of the name of a piece that is being written.
 const PARTIAL: &str = ".partial";
@@ -348,10 +348,7 @@ fn find_set(path: &Utf8Path) -> io::Result<Option<(Utf8PathBuf, PieceSet)>> {
 
 fn find_set_at(path: &Utf8Path) -> io::Result<Option<(Utf8PathBuf, PieceSet)>> {
     let Some(name) = path.file_name() else { return Ok(None) };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_str().is_empty() => parent,
-        _ => Utf8Path::new("."),
-    };
+    let directory = directory_of(path);
     // A file may be readable in a directory that is not. Whatever else is wrong, opening the file tells.
     let Ok(listing) = list_names(directory) else {
         return Ok(None);
@@ -415,7 +412,8 @@ fn open_partial(target: &Utf8Path) -> io::Result<fs::File> {
     }
 }
 
-fn write_all_at(file: &fs::File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+/// Writes all bytes at a position, whatever the file's own position is.
+pub(crate) fn write_all_at(file: &fs::File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -3,5 +3,6 @@
 pub(crate) mod digest;
 pub mod printer;
 pub mod progress;
+pub(crate) mod size;
 pub mod structured;
 pub mod table;

@@ -90,7 +90,8 @@ impl Hint for Refusal {
                 .into(),
             Refusal::RetiredKey(_) => "sign the bundle again with a key that is in use".into(),
             Refusal::Older { .. } => {
-                "bring the newest bundle of the series, or allow this one with `--allow-older`".into()
+                "bring the newest bundle of the series, or allow this one with `landfall.bundles.policy.allowOlder`"
+                    .into()
             }
         })
     }

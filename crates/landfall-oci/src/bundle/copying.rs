@@ -6,12 +6,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::bundle::pieces::PlannedPiece;
 use landfall_core::reference::Digest;
-use landfall_net::durable;
+use landfall_net::durable::{self, directory_of};
 use serde::{Deserialize, Serialize};
 
 use super::error::BundleError;
 use super::reader::BundleFile;
-use super::writer::{check_room, directory_of};
+use super::writer::check_room;
 use crate::pieces::FileSet;
 
 /// Bytes of one read and write.

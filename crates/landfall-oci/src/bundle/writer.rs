@@ -14,6 +14,7 @@ use landfall_core::bundle::seek_table::{SeekEntry, render_seek_table};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, Tag};
 use landfall_core::sync::lock;
+use landfall_net::durable::directory_of;
 
 use super::error::BundleError;
 use super::placement::{BundleForm, PlacedBlob};
@@ -129,14 +130,6 @@ impl BundleWriter {
             shared.files.write_all_at(&table, placement.table).map_err(failed)?;
         }
         shared.files.publish().map_err(failed)
-    }
-}
-
-/// Returns the directory of a file.
-pub(crate) fn directory_of(path: &Utf8Path) -> &Utf8Path {
-    match path.parent() {
-        Some(directory) if !directory.as_str().is_empty() => directory,
-        _ => Utf8Path::new("."),
     }
 }
 

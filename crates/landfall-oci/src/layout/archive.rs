@@ -22,12 +22,12 @@ use landfall_core::sync::lock;
 use landfall_core::wording::counted;
 use landfall_net::durable;
 use landfall_net::output_path::{OutputPath, OutputPathError, look_at_file};
-use rustix::io::pwrite;
 use serde_json::json;
 
 use super::format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
 use crate::digest::{Algorithm, Digester};
 use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
+use crate::pieces::write_all_at;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::render_index;
@@ -91,7 +91,7 @@ impl ByteReceiver for TarEntryWriter {
                 size: self.blob.size,
             });
         }
-        write_at(&self.file, bytes, self.begin + at)?;
+        write_all_at(&self.file, bytes, self.begin + at)?;
         self.digester.update(bytes);
         Ok(())
     }
@@ -173,15 +173,15 @@ impl Tar {
         if let Some((offset, is_complete)) = self.entries.get_mut(digest) {
             *is_complete = true;
             let path = blob_path(digest);
-            write_at(&self.file, &render_header(&path, size)?, *offset - header_length(&path))?;
+            write_all_at(&self.file, &render_header(&path, size)?, *offset - header_length(&path))?;
         }
         Ok(())
     }
 
     fn add_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let size = bytes.len() as u64;
-        write_at(&self.file, &render_header(path, size)?, self.end)?;
-        write_at(&self.file, bytes, self.end + BLOCK)?;
+        write_all_at(&self.file, &render_header(path, size)?, self.end)?;
+        write_all_at(&self.file, bytes, self.end + BLOCK)?;
         self.end += BLOCK + size.next_multiple_of(BLOCK);
         Ok(())
     }
@@ -442,13 +442,4 @@ pub(crate) fn parse_image(manifest: &RawManifest) -> Option<Manifest> {
         && image.subject.is_none()
         && !image.layers.iter().any(|layer| layer.media_type.contains("in-toto"));
     is_image.then_some(image)
-}
-
-fn write_at(file: &fs::File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = pwrite(file.file(), bytes, at)?;
-        bytes = &bytes[written..];
-        at += written as u64;
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use landfall_core::report::{BlobTally, TransferReport, TransferState, TransferSummary};
 use landfall_core::wording::{counted, quoted};
 
+use crate::output::size::bytes;
 use crate::output::table::Table;
 
 /// Renders the table, then the failures, then the totals.
@@ -94,9 +95,4 @@ fn state_word(state: TransferState, dry_run: bool) -> &'static str {
         TransferState::Failed => "failed",
         TransferState::Stopped => "stopped",
     }
-}
-
-/// Renders a size with a binary unit.
-fn bytes(count: u64) -> String {
-    indicatif::BinaryBytes(count).to_string()
 }

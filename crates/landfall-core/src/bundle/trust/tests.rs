@@ -229,7 +229,7 @@ fn every_refusal_says_what_to_do() {
     the bundle is signed by the key `3333333333333333333333333333333333333333333333333333333333333333`, which is retired
       hint: sign the bundle again with a key that is in use
     the bundle is number 6 of the series `shop`, and this host has seen number 7
-      hint: bring the newest bundle of the series, or allow this one with `--allow-older`
+      hint: bring the newest bundle of the series, or allow this one with `landfall.bundles.policy.allowOlder`
     ");
 }
 

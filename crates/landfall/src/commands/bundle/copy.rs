@@ -6,6 +6,7 @@ use clap::Args;
 use landfall_core::bundle::pieces::{PlannedPiece, SplitSize, plan_pieces};
 use landfall_core::report::BundleReport;
 use landfall_core::status::{ProgressEvent, ProgressSink};
+use landfall_net::durable::directory_of;
 use landfall_oci::bundle::{BundleFile, copy_bundle};
 
 use super::{BundleKeyArgs, room, show};
@@ -110,11 +111,4 @@ fn target_of(file: &Utf8Path, to: &Utf8Path) -> anyhow::Result<Utf8PathBuf> {
     let name = file.file_name().context("the bundle has no file name")?;
     let whole = landfall_core::bundle::pieces::parse_piece_name(name).map_or(name, |piece| piece.whole);
     Ok(to.join(whole))
-}
-
-fn directory_of(path: &Utf8Path) -> &Utf8Path {
-    match path.parent() {
-        Some(parent) if !parent.as_str().is_empty() => parent,
-        _ => Utf8Path::new("."),
-    }
 }

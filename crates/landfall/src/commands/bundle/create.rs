@@ -13,7 +13,7 @@ use landfall_core::oci_types::Platform;
 use landfall_core::reference::Digest;
 use landfall_core::report::{BundleReport, INVENTORY_SIZE_MAX, Inventory};
 use landfall_core::wording::counted;
-use landfall_net::durable;
+use landfall_net::durable::{self, directory_of};
 use landfall_net::output_path::{OutputPath, look_at_file};
 use landfall_oci::bundle::signature::{PrivateKey, detached_name, sign_detached};
 use landfall_oci::bundle::{
@@ -372,14 +372,10 @@ impl Creation<'_> {
     }
 
     fn report_plan(&self, plan: &BundlePlan, pieces: usize) -> anyhow::Result<ExitStatus> {
-        let directory = match self.path.parent() {
-            Some(parent) if !parent.as_str().is_empty() => parent,
-            _ => Utf8Path::new("."),
-        };
         let mut report = BundleReport::new(self.path.to_string(), plan.id(), plan.length(), pieces, plan.document());
         report.dry_run = true;
         report.signed_by = self.keys.iter().map(|key| key.public_key().id().to_string()).collect();
-        report.room = Some(room::measure(directory, plan.length()));
+        report.room = Some(room::measure(directory_of(self.path), plan.length()));
         print_report(&self.context.printer, self.args.output.output, &report, show::render)?;
         Ok(ExitStatus::Done)
     }

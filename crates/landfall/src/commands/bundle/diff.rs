@@ -6,10 +6,10 @@ use landfall_core::report::BundleDiffReport;
 use landfall_core::wording::counted;
 use landfall_oci::bundle::BundleFile;
 
-use super::room::bytes;
 use crate::args::OutputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
+use crate::output::size::bytes;
 use crate::output::structured::print_report;
 
 /// Compare two bundles.

@@ -7,6 +7,8 @@ use landfall_core::report::BundleRoom;
 use landfall_core::wording::counted;
 use tokio::time::Instant;
 
+use crate::output::size::bytes;
+
 /// Bytes that are written to measure a disk.
 const PROBE_SIZE: usize = 16 * 1024 * 1024;
 
@@ -53,9 +55,4 @@ pub(super) fn render(room: &BundleRoom) -> String {
         inodes.unwrap_or_default(),
         time.unwrap_or_default()
     )
-}
-
-/// Renders a size with a binary unit.
-pub(super) fn bytes(count: u64) -> String {
-    indicatif::BinaryBytes(count).to_string()
 }

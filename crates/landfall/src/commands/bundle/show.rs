@@ -7,11 +7,11 @@ use landfall_core::report::BundleReport;
 use landfall_core::wording::counted;
 use landfall_oci::bundle::BundleFile;
 
-use super::room::bytes;
 use crate::args::OutputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::stdout_width;
+use crate::output::size::bytes;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
 

@@ -10,11 +10,11 @@ use landfall_core::wording::counted;
 use landfall_net::durable;
 use landfall_oci::bundle::{BundleDamage, BundleFile, BundleSource, DamagedPart};
 
-use super::room::bytes;
 use super::{BundleKeyArgs, SignedImage};
 use crate::args::OutputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
+use crate::output::size::bytes;
 use crate::output::structured::print_report;
 
 /// Check a bundle: who signed it, and if every byte is right.
