@@ -5,6 +5,7 @@
 //! memory, which gives the exact size and the place of everything ([`BundlePlan`]). The second one ([`write_images`])
 //! moves the large blobs.
 
+mod companions;
 mod content;
 mod copying;
 mod creation;

@@ -230,16 +230,6 @@ impl BundleDocument {
         self.blobs.iter().filter(|blob| blob.how == BlobPlace::Head)
     }
 
-    /// Returns the companions of a manifest, each once.
-    #[must_use]
-    pub fn find_companions(&self, subject: &Digest) -> Vec<&Companion> {
-        let companions = self.images.iter().flat_map(|image| &image.companions);
-        let mut found: Vec<&Companion> = companions.filter(|companion| companion.subject == *subject).collect();
-        found.sort_by_key(|companion| (&companion.digest, &companion.tag));
-        found.dedup();
-        found
-    }
-
     /// Returns the number of bytes of all blobs in the bundle.
     #[must_use]
     pub fn content_size(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! The images of a bundle with their manifests and small blobs, before everything has a place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use landfall_core::bundle::document::{Companion, LeftOut};
@@ -86,23 +86,25 @@ impl BundleContent {
         platforms
     }
 
-    /// Returns the first image by name with this blob.
-    pub(super) fn image_with(&self, blob: &Digest) -> Option<&ImageReference> {
-        let has_blob = |image: &ContentImage| {
+    /// Returns the blobs of all images, each with the first image by name that has it.
+    pub(super) fn owners(&self) -> HashMap<Digest, &ImageReference> {
+        let mut owners = HashMap::new();
+        for (name, image) in &self.images {
             let companions = image.companions.iter().map(|companion| &companion.digest);
             let mut manifests = Vec::new();
             for root in std::iter::once(&image.root.digest).chain(companions) {
                 self.walk(root, 0, &mut manifests, &mut Vec::new());
             }
-            manifests.iter().any(|manifest| {
-                let content = parse_manifest(&manifest.bytes);
-                content.is_ok_and(|content| content.children().any(|child| child.digest == *blob))
-            })
-        };
-        self.images
-            .iter()
-            .find(|(_, image)| has_blob(image))
-            .map(|(name, _)| name)
+            for content in manifests
+                .iter()
+                .filter_map(|manifest| parse_manifest(&manifest.bytes).ok())
+            {
+                for child in content.children() {
+                    owners.entry(child.digest.clone()).or_insert(name);
+                }
+            }
+        }
+        owners
     }
 
     /// Returns the first manifest of an image that a platform can run.

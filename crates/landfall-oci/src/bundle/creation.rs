@@ -1,11 +1,14 @@
 //! The two copies that make a bundle.
 
+use std::collections::HashMap;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::{NoProgress, ProgressSink};
 
+use super::companions::CompanionMap;
 use super::gathering::BundleGathering;
 use super::plan::BundlePlan;
 use super::writer::BundleWriter;
@@ -53,16 +56,19 @@ pub async fn write_images(
     progress: &dyn ProgressSink,
 ) -> Vec<Result<CopyReport, CopyFailure>> {
     let plan = writer.plan();
+    let listed = plan.document().images.iter();
+    let listed: HashMap<_, _> = listed.map(|image| (&image.name, &image.digest)).collect();
     let planned = |image: &BundleImage<'_>| {
-        let name = image.name.canonical();
-        let listed = plan.document().images.iter().find(|listed| listed.name == name);
-        listed.map_or_else(|| image.selector.to_owned(), |listed| listed.digest.to_string())
+        let digest = listed.get(&image.name.canonical());
+        digest.map_or_else(|| image.selector.to_owned(), ToString::to_string)
     };
+    let companions = CompanionMap::new(plan.document());
     let sources: Vec<_> = images
         .iter()
         .map(|image| PlannedSource {
             inner: image.source,
             plan,
+            companions: &companions,
         })
         .collect();
     let selectors: Vec<String> = images.iter().map(planned).collect();
@@ -86,6 +92,7 @@ pub async fn write_images(
 struct PlannedSource<'a> {
     inner: &'a dyn ImageSource,
     plan: &'a BundlePlan,
+    companions: &'a CompanionMap,
 }
 
 impl ImageSource for PlannedSource<'_> {
@@ -114,12 +121,7 @@ impl ImageSource for PlannedSource<'_> {
     }
 
     fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
-        let found = self.plan.document().find_companions(subject);
-        let found = found.into_iter().map(|companion| Referrer {
-            selector: companion.digest.to_string(),
-            tag: companion.tag.clone(),
-        });
-        let found = found.collect();
+        let found = self.companions.of(subject);
         async move { Ok(found) }.boxed()
     }
 }

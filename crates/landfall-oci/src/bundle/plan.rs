@@ -1,6 +1,6 @@
 //! The plan of a bundle: its document, the bytes of its head, and the place of everything. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Write as _};
 
 use bytes::Bytes;
@@ -92,10 +92,14 @@ impl BundleDraft {
     pub fn new(content: BundleContent, options: BundleOptions) -> BundleDraft {
         let mut needs = Vec::new();
         let mut stored = Vec::new();
+        let owners = match options.at_site.is_empty() {
+            true => HashMap::new(),
+            false => content.owners(),
+        };
         for (digest, size) in &content.large {
-            let image = content.image_with(digest);
-            match image.filter(|_| options.at_site.contains(digest) && *size >= STORED_MIN) {
-                Some(image) => needs.push(NeededBlob {
+            let is_left_out = options.at_site.contains(digest) && *size >= STORED_MIN;
+            match owners.get(digest).filter(|_| is_left_out) {
+                Some(&image) => needs.push(NeededBlob {
                     digest: digest.clone(),
                     size: *size,
                     image: image.clone(),

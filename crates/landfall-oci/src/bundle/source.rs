@@ -10,6 +10,7 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::Digest;
 
+use super::companions::CompanionMap;
 use super::error::BundleError;
 use super::reader::BundleFile;
 use crate::archive::ArchiveImage;
@@ -29,6 +30,7 @@ const READ_SIZE: u64 = 512 * 1024;
 pub struct BundleSource {
     pub(super) file: Arc<BundleFile>,
     left_out: Arc<HashSet<Digest>>,
+    companions: Arc<CompanionMap>,
 }
 
 impl BundleSource {
@@ -36,6 +38,7 @@ impl BundleSource {
     pub fn new(file: Arc<BundleFile>) -> BundleSource {
         let left_out = file.document().images.iter().flat_map(|image| &image.left_out);
         BundleSource {
+            companions: Arc::new(CompanionMap::new(file.document())),
             left_out: Arc::new(left_out.map(|entry| entry.digest.clone()).collect()),
             file,
         }
@@ -170,12 +173,7 @@ impl ImageSource for BundleSource {
     }
 
     fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
-        let found = self.file.document().find_companions(subject);
-        let found = found.into_iter().map(|companion| Referrer {
-            selector: companion.digest.to_string(),
-            tag: companion.tag.clone(),
-        });
-        let found = found.collect();
+        let found = self.companions.of(subject);
         async move { Ok(found) }.boxed()
     }
 }

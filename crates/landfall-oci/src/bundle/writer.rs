@@ -1,7 +1,7 @@
 //! The second copy of the images of a bundle: each large blob goes to its final place, several at once. A killed run is
 //! resumed: its blobs are recognised in the unfinished file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -37,6 +37,8 @@ struct Shared {
     files: Arc<FileSet>,
     plan: BundlePlan,
     by_digest: HashMap<Digest, usize>,
+    /// Blobs that are left to the site.
+    at_site: HashSet<Digest>,
     slots: Mutex<Vec<Slot>>,
 }
 
@@ -81,7 +83,9 @@ impl BundleWriter {
         };
         let slots = blobs.clone().map(|_| slot()).collect();
         let by_digest = blobs.enumerate().map(|(number, blob)| (blob.digest.clone(), number));
+        let at_site = plan.document.needs.iter().map(|need| need.digest.clone());
         Ok(BundleWriter(Arc::new(Shared {
+            at_site: at_site.collect(),
             path: path.to_owned(),
             files: Arc::new(files),
             by_digest: by_digest.collect(),
@@ -153,7 +157,7 @@ pub(crate) fn check_room(path: &Utf8Path, directory: &Utf8Path, needed: u64) -> 
 
 impl Shared {
     fn state(&self, blob: &Descriptor) -> Result<BlobState, StoreError> {
-        if self.plan.small.contains_key(&blob.digest) || self.is_at_site(&blob.digest) {
+        if self.plan.small.contains_key(&blob.digest) || self.at_site.contains(&blob.digest) {
             return Ok(BlobState::Complete);
         }
         let Some(&number) = self.by_digest.get(&blob.digest) else {
@@ -169,10 +173,6 @@ impl Shared {
             Some(state) => Ok(state),
             None => self.examine(number),
         }
-    }
-
-    fn is_at_site(&self, digest: &Digest) -> bool {
-        self.plan.document.needs.iter().any(|need| need.digest == *digest)
     }
 
     /// Looks at the bytes that an earlier process wrote.
