@@ -140,6 +140,10 @@ fn podman(desk: &BundleDesk, arguments: &[&str]) -> Finished {
     }
     command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
     command.env("HOME", desk.directory()).env("TMPDIR", desk.directory());
+    // Its locks would be in `/dev/shm`, shared with every podman of this machine.
+    let settings = desk.path("containers.conf");
+    fs_err::write(&settings, "[engine]\nlock_type = \"file\"\n").unwrap();
+    command.env("CONTAINERS_CONF", settings);
     command.args(arguments);
     run(command)
 }
