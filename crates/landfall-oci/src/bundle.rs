@@ -11,6 +11,7 @@ mod copying;
 mod creation;
 mod error;
 mod gathering;
+mod graph;
 mod head;
 mod placement;
 mod plan;
@@ -33,7 +34,7 @@ pub use plan::{BundleDraft, BundleOptions, BundlePlan, Carried};
 pub use reader::BundleFile;
 pub use repairing::{BundleRepair, repair_bundle};
 pub use source::BundleSource;
-pub use verification::{BundleDamage, BundleVerification, DamagedPart};
+pub use verification::{BundleDamage, DamagedPart};
 pub use writer::BundleWriter;
 
 #[cfg(test)]

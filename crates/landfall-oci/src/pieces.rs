@@ -191,6 +191,16 @@ impl FileSet {
         Ok(())
     }
 
+    /// Returns true if these bytes stand at a position.
+    ///
+    /// # Errors
+    /// As for [`FileSet::read_exact_at`].
+    pub fn has_bytes(&self, expected: &[u8], offset: u64) -> io::Result<bool> {
+        let mut found = vec![0; expected.len()];
+        self.read_exact_at(&mut found, offset)?;
+        Ok(found == expected)
+    }
+
     /// Writes all bytes at a position.
     ///
     /// # Errors

@@ -63,6 +63,12 @@ pub fn split_frames(size: u64) -> impl Iterator<Item = u64> {
     (0..count).map(move |number| (size - number * FRAME_CONTENT_MAX).min(FRAME_CONTENT_MAX))
 }
 
+/// Returns the content of the frame with this byte of a blob.
+#[must_use]
+pub fn content_at(size: u64, at: u64) -> u64 {
+    (size - at / FRAME_CONTENT_MAX * FRAME_CONTENT_MAX).min(FRAME_CONTENT_MAX)
+}
+
 /// Returns the length of all frames that hold a blob.
 #[must_use]
 pub fn stored_length(size: u64) -> u64 {

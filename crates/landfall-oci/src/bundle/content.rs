@@ -7,6 +7,7 @@ use landfall_core::bundle::document::{Companion, LeftOut};
 use landfall_core::oci_types::{Descriptor, Manifest, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 
+use super::graph::{Visited, walk_manifests};
 use crate::image::RawManifest;
 use crate::layout::parse_image;
 
@@ -31,40 +32,22 @@ pub struct ContentImage {
 }
 
 impl BundleContent {
-    /// Returns the manifests below an index, as far as they are in the bundle: each after its children. Missing ones are
-    /// added to `left_out`.
-    fn walk<'a>(
-        &'a self,
-        digest: &Digest,
-        depth: usize,
-        found: &mut Vec<&'a RawManifest>,
-        left_out: &mut Vec<LeftOut>,
-    ) {
-        /// Limit of the nesting of indexes, as in copies.
-        const DEPTH_MAX: usize = 8;
-        let Some(manifest) = self.manifests.get(digest) else {
-            return;
-        };
-        if depth < DEPTH_MAX
-            && let Ok(ManifestContent::Index(index)) = parse_manifest(&manifest.bytes)
-        {
-            for entry in &index.manifests {
-                match self.manifests.contains_key(&entry.digest) {
-                    true => self.walk(&entry.digest, depth + 1, found, left_out),
-                    false => left_out.push(LeftOut {
-                        digest: entry.digest.clone(),
-                        platform: entry.platform.clone(),
-                    }),
-                }
-            }
-        }
-        found.push(manifest);
+    fn walk(&self, root: &Digest, visit: &mut impl FnMut(Visited<'_>)) {
+        let find = |digest: &Digest| self.manifests.get(digest).map(|manifest| &manifest.bytes);
+        walk_manifests(root, &find, visit);
     }
 
     /// Returns the index entries of an image that are not in the bundle.
     pub(super) fn left_out(&self, image: &ContentImage) -> Vec<LeftOut> {
         let mut left_out = Vec::new();
-        self.walk(&image.root.digest, 0, &mut Vec::new(), &mut left_out);
+        self.walk(&image.root.digest, &mut |visited| {
+            if let Visited::LeftOut(entry) = visited {
+                left_out.push(LeftOut {
+                    digest: entry.digest.clone(),
+                    platform: entry.platform.clone(),
+                });
+            }
+        });
         left_out.sort_by(|a, b| a.digest.cmp(&b.digest));
         left_out.dedup();
         left_out
@@ -91,17 +74,14 @@ impl BundleContent {
         let mut owners = HashMap::new();
         for (name, image) in &self.images {
             let companions = image.companions.iter().map(|companion| &companion.digest);
-            let mut manifests = Vec::new();
             for root in std::iter::once(&image.root.digest).chain(companions) {
-                self.walk(root, 0, &mut manifests, &mut Vec::new());
-            }
-            for content in manifests
-                .iter()
-                .filter_map(|manifest| parse_manifest(&manifest.bytes).ok())
-            {
-                for child in content.children() {
-                    owners.entry(child.digest.clone()).or_insert(name);
-                }
+                self.walk(root, &mut |visited| {
+                    if let Visited::Manifest(_, Some(content)) = visited {
+                        for child in content.children() {
+                            owners.entry(child.digest.clone()).or_insert(name);
+                        }
+                    }
+                });
             }
         }
         owners
@@ -109,8 +89,14 @@ impl BundleContent {
 
     /// Returns the first manifest of an image that a platform can run.
     pub(super) fn runnable(&self, image: &ContentImage) -> Option<Manifest> {
-        let mut manifests = Vec::new();
-        self.walk(&image.root.digest, 0, &mut manifests, &mut Vec::new());
-        manifests.into_iter().find_map(parse_image)
+        let mut runnable = None;
+        self.walk(&image.root.digest, &mut |visited| {
+            if let Visited::Manifest(digest, Some(ManifestContent::Image(_))) = visited
+                && runnable.is_none()
+            {
+                runnable = self.manifests.get(digest).and_then(parse_image);
+            }
+        });
+        runnable
     }
 }

@@ -41,15 +41,7 @@ pub fn copy_bundle(
     pieces: &[PlannedPiece],
     progress: &dyn Fn(u64),
 ) -> Result<BundleFile, BundleError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::ResourceBusy => BundleError::InUse {
-            path: target.to_owned(),
-        },
-        _ => BundleError::Write {
-            path: target.to_owned(),
-            source,
-        },
-    };
+    let failed = |source| BundleError::of_write(target, source);
     let directory = directory_of(target);
     let files = FileSet::create(directory, pieces).map_err(failed)?;
     let state_path = Utf8PathBuf::from(format!("{target}.copying"));
@@ -130,11 +122,11 @@ fn verify(files: FileSet, target: &Utf8Path, original: &BundleFile) -> Result<Bu
         Err(error) if is_other(&error) => return Err(damaged(1)),
         opened => opened?,
     };
-    let damages = copy.verify(&|_| ())?.damages.len();
+    let damages = copy.verify()?.len();
     if damages == 0 && copy.id() == original.id() {
         return Ok(copy);
     }
-    match original.verify(&|_| ())?.damages.len() {
+    match original.verify()?.len() {
         0 => Err(damaged(damages.max(1))),
         damages => Err(BundleError::Damaged {
             path: original.path.clone(),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::bundle::document::{DOCUMENT_PATH, DocumentError};
 use landfall_core::failure::Hint;
 use landfall_core::reference::{Digest, ImageReference};
@@ -69,6 +69,17 @@ pub enum BundleError {
     DamagedCopy { path: Utf8PathBuf, damages: usize },
     #[error("`{path}` is being written by another process")]
     InUse { path: Utf8PathBuf },
+}
+
+impl BundleError {
+    /// Returns the error of a file that cannot be written.
+    pub(crate) fn of_write(path: &Utf8Path, source: io::Error) -> BundleError {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::ResourceBusy => BundleError::InUse { path },
+            _ => BundleError::Write { path, source },
+        }
+    }
 }
 
 impl Hint for BundleError {

@@ -121,11 +121,17 @@ impl<'a, R: Read> HeadReader<'a, R> {
         }
     }
 
-    /// Reads the document and its signatures.
+    /// Reads the head.
     ///
     /// # Errors
-    /// If the file is no bundle, or one of a newer format.
-    pub(crate) fn read_beginning(&mut self) -> Result<HeadBeginning, BundleError> {
+    /// If the file is no bundle or one of a newer format, or an entry is not the one that the document names.
+    pub(crate) fn read(mut self) -> Result<Head, BundleError> {
+        let beginning = self.read_beginning()?;
+        self.read_rest(beginning)
+    }
+
+    /// Reads the document and its signatures.
+    fn read_beginning(&mut self) -> Result<HeadBeginning, BundleError> {
         let foreign = || BundleError::Foreign {
             path: self.path.to_owned(),
         };
@@ -169,10 +175,7 @@ impl<'a, R: Read> HeadReader<'a, R> {
     }
 
     /// Reads the rest of the head.
-    ///
-    /// # Errors
-    /// If an entry is not the one that the document names.
-    pub(crate) fn read_rest(&mut self, mut beginning: HeadBeginning) -> Result<Head, BundleError> {
+    fn read_rest(&mut self, mut beginning: HeadBeginning) -> Result<Head, BundleError> {
         let document = &beginning.document;
         if document.files.len() > FILES_MAX {
             return Err(self.damaged(DOCUMENT_PATH));

@@ -1,6 +1,7 @@
 //! The place of everything in a bundle's file. Pure: the same document and the same head give the same places, in the
 //! writer and in every reader.
 
+use std::collections::HashMap;
 use std::io;
 
 use landfall_core::bundle::document::BundledBlob;
@@ -43,6 +44,8 @@ pub(crate) struct PlacedBlob {
 pub(crate) struct Placement {
     pub(crate) form: BundleForm,
     pub(crate) blobs: Vec<PlacedBlob>,
+    /// Numbers of the blobs.
+    by_digest: HashMap<Digest, usize>,
     /// Length of the head in the file.
     pub(crate) head: u64,
     /// Position behind the last blob.
@@ -63,6 +66,7 @@ impl Placement {
         let mut placement = Placement {
             form,
             blobs: Vec::new(),
+            by_digest: HashMap::new(),
             head,
             end: head,
             table: 0,
@@ -82,6 +86,8 @@ impl Placement {
                     (header + bytes.len() as u64, blob.size.next_multiple_of(BLOCK))
                 }
             };
+            let number = placement.blobs.len();
+            placement.by_digest.insert(blob.digest.clone(), number);
             placement.blobs.push(PlacedBlob {
                 digest: blob.digest.clone(),
                 size: blob.size,
@@ -100,6 +106,12 @@ impl Placement {
         placement.table = placement.end + mark;
         placement.total = placement.table + table;
         Ok(placement)
+    }
+
+    /// Returns a blob with its number.
+    pub(crate) fn find(&self, digest: &Digest) -> Option<(usize, &PlacedBlob)> {
+        let number = *self.by_digest.get(digest)?;
+        Some((number, self.blobs.get(number)?))
     }
 
     /// Returns the zeros between the last blob placed and the next header.
@@ -173,16 +185,11 @@ impl SmallFrame {
         let length = content.len() as u64;
         debug_assert!(length <= BLOCK_SIZE);
         let sum = checksum(&content);
-        let content_length = u32::try_from(length).unwrap_or(u32::MAX);
-        let mut bytes = frame::render_header(content_length).to_vec();
+        let entry = stored_entry(length, sum);
+        let mut bytes = frame::render_header(entry.content).to_vec();
         bytes.extend(frame::render_block_header(length, 0));
         bytes.extend(content);
         bytes.extend(sum.to_le_bytes());
-        let entry = SeekEntry {
-            compressed: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-            content: content_length,
-            checksum: Some(sum),
-        };
         SmallFrame { bytes, entry }
     }
 
@@ -193,6 +200,17 @@ impl SmallFrame {
             checksum: None,
         };
         SmallFrame { bytes, entry }
+    }
+}
+
+/// Returns the entry of a stored frame in the seek table.
+pub(crate) fn stored_entry(content: u64, checksum: u32) -> SeekEntry {
+    // A frame has at most a GiB.
+    let listed = |length: u64| u32::try_from(length).unwrap_or(u32::MAX);
+    SeekEntry {
+        compressed: listed(frame_length(content)),
+        content: listed(content),
+        checksum: Some(checksum),
     }
 }
 

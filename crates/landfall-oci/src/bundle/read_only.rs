@@ -1,7 +1,7 @@
 //! An open bundle as a place that a server looks into: its images by their full names, and its blobs where they lie.
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, stream};
 use landfall_core::bundle::document::{BundledImage, Companion};
 use landfall_core::reference::{Digest, ImageReference};
 
@@ -39,23 +39,7 @@ impl ReadOnlyContent for BundleSource {
         offset: u64,
         length: u64,
     ) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
-        async move {
-            if self.file.blob_size(digest).is_none() {
-                return Err(self.missing(digest));
-            }
-            let (source, digest) = (self.clone(), digest.clone());
-            let chunks = stream::try_unfold((offset, length), move |(at, left)| {
-                let (source, digest) = (source.clone(), digest.clone());
-                async move {
-                    let bytes = source.read(&digest, at, left.min(CHUNK_SIZE_MAX as u64)).await?;
-                    let read = bytes.len() as u64;
-                    let next = (at + read, left.saturating_sub(read));
-                    Ok((!bytes.is_empty()).then_some((bytes, next)))
-                }
-            });
-            Ok(chunks.boxed())
-        }
-        .boxed()
+        async move { self.stream(digest, offset, length, CHUNK_SIZE_MAX as u64) }.boxed()
     }
 }
 

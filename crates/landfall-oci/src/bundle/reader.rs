@@ -2,7 +2,7 @@
 //! shows that the file is complete.
 
 use std::collections::HashMap;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +11,10 @@ use landfall_core::bundle::document::{BundleDocument, DOCUMENT_PATH, NeededBlob}
 use landfall_core::bundle::frame::{CHECKSUM_LENGTH, MAGIC};
 use landfall_core::bundle::seek_table::SeekEntry;
 use landfall_core::oci_types::Descriptor;
-use landfall_core::reference::Digest;
+use landfall_core::reference::{Digest, ImageReference};
 
 use super::error::BundleError;
-use super::head::{Head, HeadBeginning, HeadReader, carried_path};
+use super::head::{Head, HeadBeginning, HeadReader};
 use super::placement::{BundleForm, PlacedBlob, Placement};
 use crate::decode::SingleFrame;
 use crate::layout::blob_path;
@@ -37,7 +37,6 @@ pub struct BundleFile {
     pub(super) placement: Placement,
     /// Length of the head's content in bytes.
     pub(super) head_content: u64,
-    by_digest: HashMap<Digest, usize>,
     needs: HashMap<Digest, usize>,
 }
 
@@ -59,10 +58,7 @@ impl BundleFile {
 
     /// Reads the head of an open file; `path` is for messages.
     pub(super) fn from_files(path: &Utf8Path, files: FileSet) -> Result<BundleFile, BundleError> {
-        let (form, head, head_length) = read_head(path, &files, |reader| {
-            let beginning = reader.read_beginning()?;
-            reader.read_rest(beginning)
-        })?;
+        let (form, head, head_length) = read_head(path, &files)?;
         let Head {
             beginning,
             entries,
@@ -85,10 +81,8 @@ impl BundleFile {
             std::cmp::Ordering::Greater => return Err(BundleError::TooLong { path, expected, found }),
             std::cmp::Ordering::Equal => {}
         }
-        let by_digest = placement.blobs.iter().enumerate();
         let needs = beginning.document.needs.iter().enumerate();
         Ok(BundleFile {
-            by_digest: by_digest.map(|(number, blob)| (blob.digest.clone(), number)).collect(),
             needs: needs.map(|(number, need)| (need.digest.clone(), number)).collect(),
             path,
             files,
@@ -97,16 +91,6 @@ impl BundleFile {
             placement,
             head_content,
         })
-    }
-
-    /// Reads the document and its signatures only. Blocks.
-    ///
-    /// # Errors
-    /// If the file is no bundle.
-    pub fn read_signed(path: &Utf8Path) -> Result<(BundleDocument, Bytes, Option<Bytes>), BundleError> {
-        let files = open_files(path)?;
-        let (_, beginning, _) = read_head(path, &files, |reader| reader.read_beginning())?;
-        Ok((beginning.document, beginning.document_bytes, beginning.signatures))
     }
 
     #[must_use]
@@ -137,11 +121,6 @@ impl BundleFile {
         self.beginning.signatures.as_ref()
     }
 
-    #[must_use]
-    pub fn form(&self) -> BundleForm {
-        self.placement.form
-    }
-
     /// Returns the length of the file in bytes, with all pieces.
     #[must_use]
     pub fn length(&self) -> u64 {
@@ -152,15 +131,6 @@ impl BundleFile {
     #[must_use]
     pub fn piece_count(&self) -> usize {
         self.files.piece_count()
-    }
-
-    /// Returns a file that the bundle carries, if its digest is right.
-    #[must_use]
-    pub fn carried(&self, name: &str) -> Option<&Bytes> {
-        let path = carried_path(name);
-        let bytes = self.entries.get(&path)?;
-        let listed = self.document().files.iter().find(|file| file.path == path)?;
-        crate::digest::matches_digest(bytes, &listed.digest).then_some(bytes)
     }
 
     /// Returns the need for a blob that the bundle leaves to the site.
@@ -179,8 +149,8 @@ impl BundleFile {
     }
 
     pub(super) fn locate(&self, digest: &Digest) -> Option<BlobLocation<'_>> {
-        if let Some(number) = self.by_digest.get(digest) {
-            return Some(BlobLocation::Stored(&self.placement.blobs[*number]));
+        if let Some((_, blob)) = self.placement.find(digest) {
+            return Some(BlobLocation::Stored(blob));
         }
         Some(BlobLocation::Head(self.entries.get(&blob_path(digest))?))
     }
@@ -256,7 +226,7 @@ impl BundleFile {
     }
 
     /// Returns the descriptors of the images' manifests with their names.
-    pub fn roots(&self) -> impl Iterator<Item = (&landfall_core::reference::ImageReference, Descriptor)> {
+    pub fn roots(&self) -> impl Iterator<Item = (&ImageReference, Descriptor)> {
         self.document()
             .images
             .iter()
@@ -275,22 +245,18 @@ fn open_files(path: &Utf8Path) -> Result<FileSet, BundleError> {
     FileSet::open_read(path).map_err(|source| read_error(path, source))
 }
 
-/// Reads the head, or its beginning. Returns its length in the file too, if it is compressed and was read to its end.
-fn read_head<T>(
-    path: &Utf8Path,
-    files: &FileSet,
-    read: impl FnOnce(&mut HeadReader<'_, &mut dyn Read>) -> Result<T, BundleError>,
-) -> Result<(BundleForm, T, Option<u64>), BundleError> {
+/// Reads the head. Returns its length in the file too, if it is compressed and nothing follows it in its frame.
+fn read_head(path: &Utf8Path, files: &FileSet) -> Result<(BundleForm, Head, Option<u64>), BundleError> {
     let failed = |source| read_error(path, source);
     let mut first = [0; MAGIC.len()];
     let length = files.read_at(&mut first, 0).map_err(failed)?;
     if first[..length] != MAGIC {
-        let mut input = BufReader::with_capacity(HEAD_READ_SIZE, files.reader());
-        let head = read(&mut HeadReader::new(path, &mut input))?;
+        let input = BufReader::with_capacity(HEAD_READ_SIZE, files.reader());
+        let head = HeadReader::new(path, input).read()?;
         return Ok((BundleForm::Plain, head, None));
     }
     let mut frame = SingleFrame::new(files.reader(), HEAD_SIZE_MAX).map_err(failed)?;
-    let head = read(&mut HeadReader::new(path, &mut frame))?;
+    let head = HeadReader::new(path, &mut frame).read()?;
     let length = frame.end_of_frame(BLOCK).map_err(failed)?;
     Ok((BundleForm::Frames, head, length))
 }

@@ -32,30 +32,23 @@ pub struct BundleRepair {
 /// # Errors
 /// If the head is damaged, or the disk fails. Whole parts are never written to.
 pub fn repair_bundle(path: &Utf8Path, patch: Option<&BundleFile>) -> Result<BundleRepair, BundleError> {
-    let failed = |source| BundleError::Write {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| BundleError::of_write(path, source);
     let file = BundleFile::open(path)?;
     let files = Arc::new(FileSet::open_write(path).map_err(failed)?);
     let mut repaired = Vec::new();
-    for damage in file.verify(&|_| ())?.damages {
+    for damage in file.verify()? {
         match &damage.part {
             DamagedPart::Blob { digest, .. } => {
-                let placed = file.placement.blobs.iter().enumerate();
-                let mut placed = placed.filter(|(_, blob)| blob.digest == *digest);
-                if let (Some((number, blob)), Some(patch)) = (placed.next(), patch)
+                if let (Some((number, blob)), Some(patch)) = (file.placement.find(digest), patch)
                     && write_again(&file, &files, number, blob, patch)?
                 {
                     repaired.push(digest.clone());
                 }
             }
             DamagedPart::Header { digest } => {
-                let placed = file.placement.blobs.iter().position(|blob| blob.digest == *digest);
-                if let Some(number) = placed {
+                if let Some((number, blob)) = file.placement.find(digest) {
                     let header = file.placement.render_header(number).map_err(failed)?;
-                    let position = file.placement.blobs[number].header;
-                    files.write_all_at(&header.bytes, position).map_err(failed)?;
+                    files.write_all_at(&header.bytes, blob.header).map_err(failed)?;
                 }
             }
             DamagedPart::End => {
@@ -66,7 +59,7 @@ pub fn repair_bundle(path: &Utf8Path, patch: Option<&BundleFile>) -> Result<Bund
         }
     }
     files.sync_all().map_err(failed)?;
-    let (mut left, table) = file.verify_parts(&|_| ())?;
+    let (mut left, table) = file.verify_parts()?;
     let has_bad_table = left
         .iter()
         .any(|damage| matches!(damage.part, DamagedPart::SeekTable(_)));
@@ -77,7 +70,7 @@ pub fn repair_bundle(path: &Utf8Path, patch: Option<&BundleFile>) -> Result<Bund
         let bytes = render_seek_table(&entries);
         files.write_all_at(&bytes, file.placement.table).map_err(failed)?;
         files.sync_all().map_err(failed)?;
-        left = file.verify(&|_| ())?.damages;
+        left = file.verify()?;
     }
     Ok(BundleRepair { repaired, left })
 }
@@ -90,10 +83,7 @@ fn write_again(
     blob: &PlacedBlob,
     patch: &BundleFile,
 ) -> Result<bool, BundleError> {
-    let failed = |error: StoreError| BundleError::Write {
-        path: file.path().to_owned(),
-        source: std::io::Error::other(error),
-    };
+    let failed = |error: StoreError| BundleError::of_write(file.path(), std::io::Error::other(error));
     if patch.blob_size(&blob.digest) != Some(blob.size) {
         return Ok(false);
     }

@@ -79,7 +79,7 @@ impl BundleSource {
     }
 
     /// Returns the error of content that the bundle lacks.
-    pub(super) fn missing(&self, digest: &Digest) -> TransferError {
+    fn missing(&self, digest: &Digest) -> TransferError {
         let needed = self.file.need(digest).map(|need| BundleError::Needed {
             digest: digest.clone(),
             image: need.image.clone(),
@@ -91,7 +91,7 @@ impl BundleSource {
         )
     }
 
-    pub(super) async fn read(&self, digest: &Digest, offset: u64, length: u64) -> Result<Bytes, TransferError> {
+    async fn read(&self, digest: &Digest, offset: u64, length: u64) -> Result<Bytes, TransferError> {
         let (file, wanted) = (self.file.clone(), digest.clone());
         let read = blocking(move || Ok(file.read_blob(&wanted, offset, length)?)).await;
         read.map_err(|error| match error {
@@ -102,6 +102,30 @@ impl BundleSource {
             ),
             other => self.fail(digest.as_str(), other.kind(), Some(Box::new(other))),
         })
+    }
+
+    /// Streams at most `length` bytes of a blob from a byte on, in reads of `chunk` bytes.
+    pub(super) fn stream(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        length: u64,
+        chunk: u64,
+    ) -> Result<BlobStream, TransferError> {
+        if self.file.blob_size(digest).is_none() {
+            return Err(self.missing(digest));
+        }
+        let (source, digest) = (self.clone(), digest.clone());
+        let chunks = stream::try_unfold((offset, length), move |(at, left)| {
+            let (source, digest) = (source.clone(), digest.clone());
+            async move {
+                let bytes = source.read(&digest, at, left.min(chunk)).await?;
+                let read = bytes.len() as u64;
+                let next = (at + read, left.saturating_sub(read));
+                Ok((!bytes.is_empty()).then_some((bytes, next)))
+            }
+        });
+        Ok(chunks.boxed())
     }
 
     fn select(&self, selector: &str) -> Result<Digest, TransferError> {
@@ -154,22 +178,7 @@ impl ImageSource for BundleSource {
     }
 
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
-        async move {
-            if self.file.blob_size(&blob.digest).is_none() {
-                return Err(self.missing(&blob.digest));
-            }
-            let (source, digest) = (self.clone(), blob.digest.clone());
-            let chunks = stream::try_unfold(offset, move |at| {
-                let (source, digest) = (source.clone(), digest.clone());
-                async move {
-                    let bytes = source.read(&digest, at, READ_SIZE).await?;
-                    let next = at + bytes.len() as u64;
-                    Ok((!bytes.is_empty()).then_some((bytes, next)))
-                }
-            });
-            Ok(chunks.boxed())
-        }
-        .boxed()
+        async move { self.stream(&blob.digest, offset, u64::MAX, READ_SIZE) }.boxed()
     }
 
     fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {

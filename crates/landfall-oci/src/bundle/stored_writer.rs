@@ -8,7 +8,7 @@ use landfall_core::bundle::frame::{self, BLOCK_SIZE, FRAME_CONTENT_MAX};
 use landfall_core::bundle::seek_table::SeekEntry;
 use twox_hash::XxHash64;
 
-use super::placement::{BundleForm, PlacedBlob, Placement, low_bits};
+use super::placement::{BundleForm, PlacedBlob, Placement, low_bits, stored_entry};
 use crate::digest::{Algorithm, Digester};
 use crate::pieces::FileSet;
 use crate::store::error::StoreError;
@@ -102,17 +102,12 @@ impl StoredWriter {
         Ok(())
     }
 
-    /// Returns the content of the frame with this byte.
-    fn frame_content(&self, at: u64) -> u64 {
-        (self.blob.size - at / FRAME_CONTENT_MAX * FRAME_CONTENT_MAX).min(FRAME_CONTENT_MAX)
-    }
-
     /// Writes the headers that stand before this byte.
     fn begin_block(&mut self, at: u64) -> io::Result<()> {
         if !at.is_multiple_of(BLOCK_SIZE) {
             return Ok(());
         }
-        let content = self.frame_content(at);
+        let content = frame::content_at(self.blob.size, at);
         let in_frame = at % FRAME_CONTENT_MAX;
         if in_frame == 0 {
             let content = u32::try_from(content).map_err(io::Error::other)?;
@@ -128,14 +123,10 @@ impl StoredWriter {
         if end != self.blob.size && !end.is_multiple_of(FRAME_CONTENT_MAX) {
             return Ok(());
         }
-        let content = self.frame_content(end.saturating_sub(1));
+        let content = frame::content_at(self.blob.size, end.saturating_sub(1));
         let sum = low_bits(std::mem::replace(&mut self.sum, XxHash64::with_seed(0)).finish());
         self.buffer.extend(sum.to_le_bytes());
-        self.entries.push(SeekEntry {
-            compressed: u32::try_from(frame::frame_length(content)).map_err(io::Error::other)?,
-            content: u32::try_from(content).map_err(io::Error::other)?,
-            checksum: Some(sum),
-        });
+        self.entries.push(stored_entry(content, sum));
         Ok(())
     }
 

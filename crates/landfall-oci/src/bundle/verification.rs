@@ -1,20 +1,20 @@
 //! Verification of a whole bundle: every byte is covered. Blobs are hashed on all processors.
 
+use std::collections::HashMap;
 use std::hash::Hasher as _;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use landfall_core::bundle::document::DOCUMENT_PATH;
 use landfall_core::bundle::frame::{self, BLOCK_SIZE, FRAME_CONTENT_MAX, split_frames};
 use landfall_core::bundle::seek_table::{SeekEntry, SeekTableError, parse_seek_table};
-use landfall_core::oci_types::{ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::sync::lock;
 use twox_hash::XxHash64;
 
 use super::error::BundleError;
-use super::placement::{BundleForm, PlacedBlob, low_bits};
+use super::graph::{Visited, walk_manifests};
+use super::placement::{BundleForm, PlacedBlob, low_bits, stored_entry};
 use super::reader::{BlobLocation, BundleFile};
 use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::layout::blob_path;
@@ -50,35 +50,20 @@ pub enum DamagedPart {
     SeekTable(Option<SeekTableError>),
 }
 
-/// Result of a verification.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BundleVerification {
-    /// Bytes that were read.
-    pub bytes: u64,
-    /// Damaged parts, in the order of the file.
-    pub damages: Vec<BundleDamage>,
-}
-
 impl BundleFile {
-    /// Reads and checks everything. `progress` is told of each read. Blocks.
+    /// Reads and checks everything. Returns the damaged parts, in the order of the file. Blocks.
     ///
     /// # Errors
     /// If the disk fails. Damage is no error.
-    pub fn verify(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<BundleVerification, BundleError> {
-        let (damages, _) = self.verify_parts(progress)?;
-        Ok(BundleVerification {
-            bytes: self.length(),
-            damages,
-        })
+    pub fn verify(&self) -> Result<Vec<BundleDamage>, BundleError> {
+        let (damages, _) = self.verify_parts()?;
+        Ok(damages)
     }
 
     /// Reads and checks everything. Returns the damages, and the entries of the seek table; `None` for a damaged frame.
-    pub(super) fn verify_parts(
-        &self,
-        progress: &(dyn Fn(u64) + Sync),
-    ) -> Result<(Vec<BundleDamage>, Vec<Option<SeekEntry>>), BundleError> {
-        let mut damages = self.verify_head();
-        let stored = self.verify_stored(progress)?;
+    pub(super) fn verify_parts(&self) -> Result<(Vec<BundleDamage>, Vec<Option<SeekEntry>>), BundleError> {
+        let mut damaged = self.damaged_in_head();
+        let stored = self.verify_stored()?;
         let mut table = vec![None];
         for (number, (blob, found)) in self.placement.blobs.iter().zip(stored).enumerate() {
             let header = self
@@ -86,37 +71,41 @@ impl BundleFile {
                 .render_header(number)
                 .map_err(|error| self.read_error(error))?;
             if !self.has_bytes(blob.header, &header.bytes)? {
-                damages.push(self.damage(DamagedPart::Header {
+                damaged.push(DamagedPart::Header {
                     digest: blob.digest.clone(),
-                }));
+                });
             }
             table.push(Some(header.entry));
             let frames = split_frames(blob.size).count();
             match found {
                 Some(entries) => table.extend(entries.into_iter().map(Some)),
                 None => {
-                    damages.push(self.damage(DamagedPart::Blob {
+                    damaged.push(DamagedPart::Blob {
                         digest: blob.digest.clone(),
                         size: blob.size,
-                    }));
+                    });
                     table.extend(std::iter::repeat_n(None, frames));
                 }
             }
         }
         let end = self.placement.render_end();
         if !self.has_bytes(self.placement.end, &end.bytes)? {
-            damages.push(self.damage(DamagedPart::End));
+            damaged.push(DamagedPart::End);
         }
         table.push(Some(end.entry));
         if let Some(problem) = self.verify_table(&table)? {
-            damages.push(self.damage(DamagedPart::SeekTable(problem)));
+            damaged.push(DamagedPart::SeekTable(problem));
         }
-        Ok((damages, table))
+        Ok((self.name_images(damaged), table))
     }
 
     /// Checks the files and blobs of the head, which are in memory.
     #[must_use]
     pub fn verify_head(&self) -> Vec<BundleDamage> {
+        self.name_images(self.damaged_in_head())
+    }
+
+    fn damaged_in_head(&self) -> Vec<DamagedPart> {
         let files = self.document().files.iter();
         let files = files.map(|file| (file.path.clone(), &file.digest, None));
         let blobs = self.document().head();
@@ -129,17 +118,60 @@ impl BundleFile {
             !bytes.is_some_and(|bytes| matches_digest(bytes, digest))
         });
         wrong
-            .map(|(path, _, blob)| {
-                self.damage(match blob {
-                    Some((digest, size)) => DamagedPart::Blob { digest, size },
-                    None => DamagedPart::File { path },
-                })
+            .map(|(path, _, blob)| match blob {
+                Some((digest, size)) => DamagedPart::Blob { digest, size },
+                None => DamagedPart::File { path },
             })
             .collect()
     }
 
+    /// Adds the images that need each part.
+    fn name_images(&self, damaged: Vec<DamagedPart>) -> Vec<BundleDamage> {
+        let has_blob = damaged.iter().any(|part| matches!(part, DamagedPart::Blob { .. }));
+        let mut by_blob = match has_blob {
+            true => self.images_by_blob(),
+            false => HashMap::new(),
+        };
+        let damages = damaged.into_iter().map(|part| BundleDamage {
+            images: match &part {
+                DamagedPart::Blob { digest, .. } => by_blob.remove(digest).unwrap_or_default(),
+                _ => Vec::new(),
+            },
+            part,
+        });
+        damages.collect()
+    }
+
+    /// Returns the images with each blob and manifest that the document names, in the document's order.
+    #[must_use]
+    pub fn images_by_blob(&self) -> HashMap<Digest, Vec<ImageReference>> {
+        let mut by_blob: HashMap<Digest, Vec<ImageReference>> = HashMap::new();
+        let find = |digest: &Digest| match self.locate(digest) {
+            Some(BlobLocation::Head(bytes)) => Some(bytes),
+            _ => None,
+        };
+        for image in &self.document().images {
+            let mut add = |digest: &Digest| {
+                let images = by_blob.entry(digest.clone()).or_default();
+                if images.last() != Some(&image.name) {
+                    images.push(image.name.clone());
+                }
+            };
+            let companions = image.companions.iter().map(|companion| &companion.digest);
+            for root in std::iter::once(&image.digest).chain(companions) {
+                add(root);
+                walk_manifests(root, &find, &mut |visited| {
+                    if let Visited::Manifest(_, Some(content)) = visited {
+                        content.children().for_each(|child| add(&child.digest));
+                    }
+                });
+            }
+        }
+        by_blob
+    }
+
     /// Hashes the stored blobs. Returns the frames of each; `None` for a damaged one.
-    fn verify_stored(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Option<Vec<SeekEntry>>>, BundleError> {
+    fn verify_stored(&self) -> Result<Vec<Option<Vec<SeekEntry>>>, BundleError> {
         let blobs = &self.placement.blobs;
         let next = AtomicUsize::new(0);
         let results: Mutex<Vec<Option<Vec<SeekEntry>>>> = Mutex::new(vec![None; blobs.len()]);
@@ -147,7 +179,7 @@ impl BundleFile {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(blob) = blobs.get(number) else { return Ok(()) };
-                let found = self.verify_blob(blob, progress)?;
+                let found = self.verify_blob(blob)?;
                 lock(&results)[number] = found;
             }
         };
@@ -170,8 +202,8 @@ impl BundleFile {
     }
 
     /// Hashes a stored blob, and checks the headers between its bytes. Returns `None` if it is damaged.
-    fn verify_blob(&self, blob: &PlacedBlob, progress: &(dyn Fn(u64) + Sync)) -> io::Result<Option<Vec<SeekEntry>>> {
-        let Some((digest, entries)) = hash_stored(self, blob, progress)? else {
+    fn verify_blob(&self, blob: &PlacedBlob) -> io::Result<Option<Vec<SeekEntry>>> {
+        let Some((digest, entries)) = hash_stored(self, blob)? else {
             return Ok(None);
         };
         let is_right = digest == blob.digest
@@ -184,7 +216,7 @@ impl BundleFile {
         if self.placement.form == BundleForm::Plain {
             return Ok(true);
         }
-        let content = (blob.size - at / FRAME_CONTENT_MAX * FRAME_CONTENT_MAX).min(FRAME_CONTENT_MAX);
+        let content = frame::content_at(blob.size, at);
         let first = at.div_ceil(BLOCK_SIZE);
         let end = (at + length).div_ceil(BLOCK_SIZE);
         for begin in (first..end).map(|number| number * BLOCK_SIZE) {
@@ -220,10 +252,8 @@ impl BundleFile {
     }
 
     fn has_bytes(&self, position: u64, expected: &[u8]) -> Result<bool, BundleError> {
-        let mut found = vec![0; expected.len()];
-        let read = self.files.read_exact_at(&mut found, position);
-        read.map_err(|error| self.read_error(error))?;
-        Ok(found == expected)
+        let found = self.files.has_bytes(expected, position);
+        found.map_err(|error| self.read_error(error))
     }
 
     /// Compares the seek table with the frames; `None` stands for one that is damaged. Returns the problem of a table
@@ -251,56 +281,11 @@ impl BundleFile {
             false => Ok(Some(None)),
         }
     }
-
-    fn damage(&self, part: DamagedPart) -> BundleDamage {
-        let images = match &part {
-            DamagedPart::Blob { digest, .. } => self.images_with(digest),
-            DamagedPart::File { path } if path == DOCUMENT_PATH => self.roots().map(|(name, _)| name.clone()).collect(),
-            _ => Vec::new(),
-        };
-        BundleDamage { part, images }
-    }
-
-    /// Returns the images with a blob or manifest.
-    #[must_use]
-    pub fn images_with(&self, digest: &Digest) -> Vec<ImageReference> {
-        let images = self.document().images.iter();
-        let with = images.filter(|image| {
-            let companions = image.companions.iter().map(|companion| &companion.digest);
-            std::iter::once(&image.digest)
-                .chain(companions)
-                .any(|root| self.reaches(root, digest, 0))
-        });
-        with.map(|image| image.name.clone()).collect()
-    }
-
-    fn reaches(&self, from: &Digest, wanted: &Digest, depth: usize) -> bool {
-        /// Limit of the nesting of indexes, as in copies.
-        const DEPTH_MAX: usize = 8;
-        if from == wanted {
-            return true;
-        }
-        let Some(BlobLocation::Head(bytes)) = self.locate(from) else {
-            return false;
-        };
-        match parse_manifest(bytes) {
-            Ok(ManifestContent::Index(index)) if depth < DEPTH_MAX => {
-                let mut entries = index.manifests.iter();
-                entries.any(|entry| self.reaches(&entry.digest, wanted, depth + 1))
-            }
-            Ok(content @ ManifestContent::Image(_)) => content.children().any(|child| child.digest == *wanted),
-            _ => false,
-        }
-    }
 }
 
 /// Hashes a stored blob as it is read. Returns its digest and its frames; `None` if a header between its bytes is
 /// damaged.
-fn hash_stored(
-    file: &BundleFile,
-    blob: &PlacedBlob,
-    progress: &(dyn Fn(u64) + Sync),
-) -> io::Result<Option<(Digest, Vec<SeekEntry>)>> {
+fn hash_stored(file: &BundleFile, blob: &PlacedBlob) -> io::Result<Option<(Digest, Vec<SeekEntry>)>> {
     let mut digester = Digester::new(Algorithm::of(&blob.digest));
     let mut entries = Vec::new();
     let mut buffer = Vec::new();
@@ -317,14 +302,9 @@ fn hash_stored(
             }
             digester.update(&buffer);
             sum.write(&buffer);
-            progress(length);
             at += length;
         }
-        entries.push(SeekEntry {
-            compressed: u32::try_from(frame::frame_length(content)).map_err(io::Error::other)?,
-            content: u32::try_from(content).map_err(io::Error::other)?,
-            checksum: Some(low_bits(sum.finish())),
-        });
+        entries.push(stored_entry(content, low_bits(sum.finish())));
     }
     Ok(Some((digester.finish(), entries)))
 }

@@ -1,7 +1,7 @@
 //! The second copy of the images of a bundle: each large blob goes to its final place, several at once. A killed run is
 //! resumed: its blobs are recognised in the unfinished file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -36,7 +36,6 @@ struct Shared {
     path: Utf8PathBuf,
     files: Arc<FileSet>,
     plan: BundlePlan,
-    by_digest: HashMap<Digest, usize>,
     /// Blobs that are left to the site.
     at_site: HashSet<Digest>,
     slots: Mutex<Vec<Slot>>,
@@ -60,16 +59,11 @@ impl BundleWriter {
     /// # Errors
     /// If the disk has no room for the bundle, or another process writes it.
     pub fn open(path: &Utf8Path, pieces: &[PlannedPiece], plan: BundlePlan) -> Result<BundleWriter, BundleError> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::ResourceBusy => BundleError::InUse { path: path.to_owned() },
-            _ => BundleError::Write {
-                path: path.to_owned(),
-                source,
-            },
-        };
+        let failed = |source| BundleError::of_write(path, source);
         let directory = directory_of(path);
         let files = FileSet::create(directory, pieces).map_err(failed)?;
-        let is_resumed = has_head(&files, &plan.head);
+        // An earlier run of the same plan wrote the same head.
+        let is_resumed = files.has_bytes(&plan.head, 0).is_ok_and(|is_same| is_same);
         if !is_resumed {
             files.set_len(0).map_err(failed)?;
             check_room(path, directory, plan.length())?;
@@ -81,14 +75,12 @@ impl BundleWriter {
             true => Slot::Unknown,
             false => Slot::Missing,
         };
-        let slots = blobs.clone().map(|_| slot()).collect();
-        let by_digest = blobs.enumerate().map(|(number, blob)| (blob.digest.clone(), number));
+        let slots = blobs.map(|_| slot()).collect();
         let at_site = plan.document.needs.iter().map(|need| need.digest.clone());
         Ok(BundleWriter(Arc::new(Shared {
             at_site: at_site.collect(),
             path: path.to_owned(),
             files: Arc::new(files),
-            by_digest: by_digest.collect(),
             plan,
             slots: Mutex::new(slots),
         })))
@@ -111,10 +103,7 @@ impl BundleWriter {
     /// If a blob is missing, or the disk fails. The unfinished file stays for another run.
     pub fn finish(self) -> Result<(), BundleError> {
         let shared = &self.0;
-        let failed = |source| BundleError::Write {
-            path: shared.path.clone(),
-            source,
-        };
+        let failed = |source| BundleError::of_write(&shared.path, source);
         let placement = &shared.plan.placement;
         let mut table = vec![shared.plan.head_entry];
         let slots = lock(&shared.slots);
@@ -137,12 +126,6 @@ impl BundleWriter {
     }
 }
 
-/// Returns true if the file begins with this head: an earlier run wrote it.
-fn has_head(files: &FileSet, head: &[u8]) -> bool {
-    let mut found = vec![0; head.len()];
-    files.read_exact_at(&mut found, 0).is_ok() && found == head
-}
-
 pub(crate) fn check_room(path: &Utf8Path, directory: &Utf8Path, needed: u64) -> Result<(), BundleError> {
     match DiskSpace::of(directory) {
         Ok(DiskSpace { free, .. }) if free < needed => Err(BundleError::NoSpace {
@@ -160,7 +143,7 @@ impl Shared {
         if self.plan.small.contains_key(&blob.digest) || self.at_site.contains(&blob.digest) {
             return Ok(BlobState::Complete);
         }
-        let Some(&number) = self.by_digest.get(&blob.digest) else {
+        let Some((number, _)) = self.plan.placement.find(&blob.digest) else {
             return Ok(BlobState::Missing);
         };
         let known = match &lock(&self.slots)[number] {
@@ -180,9 +163,8 @@ impl Shared {
         let placement = &self.plan.placement;
         let blob = &placement.blobs[number];
         let header = placement.render_header(number)?;
-        let mut found = vec![0; header.bytes.len()];
-        let has_header = self.files.read_exact_at(&mut found, blob.header).is_ok() && found == header.bytes;
-        let length = match has_header {
+        let has_header = self.files.has_bytes(&header.bytes, blob.header);
+        let length = match has_header.is_ok_and(|is_same| is_same) {
             // The header is written behind the last byte.
             true => blob.size,
             false => self.written_length(blob)?,
@@ -317,7 +299,7 @@ impl ImageSink for BundleSink {
     ) -> BoxFuture<'a, Result<(), TransferError>> {
         async move {
             let failed = |error: StoreError| error.during(self.0.attempt(&blob.digest));
-            let Some(&number) = self.0.by_digest.get(&blob.digest) else {
+            let Some((number, _)) = self.0.plan.placement.find(&blob.digest) else {
                 let digest = blob.digest.clone();
                 return Err(failed(StoreError::Missing { digest }));
             };

@@ -134,8 +134,9 @@ impl OpenBundles {
         let runtime = runtime::current_thread()?;
         let mut missing = Vec::new();
         for file in &self.files {
+            let by_blob = file.images_by_blob();
             for need in &file.document().needs {
-                let images = file.images_with(&need.digest);
+                let images = by_blob.get(&need.digest).map_or(&[][..], Vec::as_slice);
                 let sinks = transfers.iter().filter_map(|transfer| {
                     let is_with = images.iter().any(|name| name.to_string() == transfer.source);
                     transfer.opened.as_ref().ok().filter(|_| is_with)

@@ -44,7 +44,7 @@ pub(super) fn run(args: &BundleRepairArgs, context: &Context) -> anyhow::Result<
     let trusted_key = args.keys.trust(&file)?;
     let patch = args.from.as_deref().map(BundleFile::open).transpose()?;
     let left = match args.dry_run {
-        true => file.verify(&|_| ())?.damages,
+        true => file.verify()?,
         false => {
             let repair = repair_bundle(&args.file, patch.as_deref())?;
             let count = counted(repair.repaired.len(), "blob");

@@ -1,7 +1,5 @@
 //! `landfall bundle verify`: checks signature, head and every byte of a bundle.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::Args;
@@ -58,13 +56,7 @@ pub(super) fn run(args: &BundleVerifyArgs, context: &Context) -> anyhow::Result<
     }
     let (read, damages) = match args.head {
         true => (0, file.verify_head()),
-        false => {
-            let read = AtomicU64::new(0);
-            let found = file.verify(&|length| {
-                read.fetch_add(length, Ordering::Relaxed);
-            })?;
-            (found.bytes, found.damages)
-        }
+        false => (file.length(), file.verify()?),
     };
     if let Some(path) = &args.repair_list {
         let damaged = damages.iter().filter_map(|damage| match &damage.part {
