@@ -1,6 +1,7 @@
 //! Arguments that several commands share. Each command flattens the ones that it needs.
 
 use std::num::NonZeroU64;
+use std::ops::Deref;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -59,7 +60,7 @@ impl GlobalArgs {
 #[command(next_help_heading = "Inputs")]
 pub struct InputArgs {
     /// User-data, a `#cloud-config` file; `-` is stdin [repeatable: later files are merged over earlier ones].
-    #[arg(long = "user-data", value_name = "FILE", required_unless_present = "profiles")]
+    #[arg(long = "user-data", value_name = "FILE")]
     pub user_data: Vec<Utf8PathBuf>,
     /// Cluster profile in JSON or YAML; `-` is stdin [repeatable: add-on profiles].
     #[arg(long = "profile", value_name = "FILE")]
@@ -72,6 +73,12 @@ pub struct InputArgs {
 }
 
 impl InputArgs {
+    /// Returns the inputs, if any are named.
+    pub(crate) fn if_named(&self) -> Option<&InputArgs> {
+        let is_named = !self.user_data.is_empty() || !self.profiles.is_empty();
+        is_named.then_some(self)
+    }
+
     /// Returns the inputs as arguments of another command line, for a command that a message suggests.
     ///
     /// The values of `--set` are left out: they may be secrets, and output is kept in logs.
@@ -94,33 +101,19 @@ impl InputArgs {
     }
 }
 
-/// User-data and profiles of a command that can do without.
+/// Inputs of a command that needs some.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Inputs")]
-pub struct OptionalInputArgs {
-    /// User-data, a `#cloud-config` file; `-` is stdin [repeatable: later files are merged over earlier ones].
-    #[arg(long = "user-data", value_name = "FILE")]
-    pub user_data: Vec<Utf8PathBuf>,
-    /// Cluster profile in JSON or YAML; `-` is stdin [repeatable: add-on profiles].
-    #[arg(long = "profile", value_name = "FILE")]
-    pub profiles: Vec<Utf8PathBuf>,
+#[command(mut_arg("user_data", |arg| arg.required_unless_present("profiles")))]
+pub struct RequiredInputArgs {
     #[command(flatten)]
-    pub values: ValueArgs,
-    /// Reproduce the limitations of another product, with a warning for each.
-    #[arg(long, value_enum, value_name = "PRODUCT")]
-    pub compat: Option<CompatWith>,
+    pub named: InputArgs,
 }
 
-impl OptionalInputArgs {
-    /// Returns the inputs, if any are named.
-    pub(crate) fn named(&self) -> Option<InputArgs> {
-        let is_named = !self.user_data.is_empty() || !self.profiles.is_empty();
-        is_named.then(|| InputArgs {
-            user_data: self.user_data.clone(),
-            profiles: self.profiles.clone(),
-            values: self.values.clone(),
-            compat: self.compat,
-        })
+impl Deref for RequiredInputArgs {
+    type Target = InputArgs;
+
+    fn deref(&self) -> &InputArgs {
+        &self.named
     }
 }
 

@@ -117,6 +117,15 @@ pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<CheckedInputs> {
     Ok(CheckedInputs { settings, diagnostics })
 }
 
+/// Returns the settings of a command without input files.
+///
+/// # Errors
+/// Never: there is nothing to find fault with.
+pub(crate) fn settings_without_inputs() -> anyhow::Result<Settings> {
+    let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
+    settings.context("settings without any input cannot be made")
+}
+
 pub(crate) fn compat_of(compat: Option<CompatWith>) -> Compat {
     match compat {
         Some(CompatWith::Palette) => Compat::Palette,

@@ -11,7 +11,7 @@ use landfall_core::status::FailedPhase;
 use landfall_oci::client::{AmbientAccess, Proxies};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::InputArgs;
+use crate::args::{InputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::{compat_of, load_values};
@@ -40,7 +40,7 @@ const WEBHOOK_WORKERS: usize = 1;
 )]
 pub struct AgentArgs {
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
     /// End when everything is in place, or a phase failed permanently.
     #[arg(long)]
     pub once: bool,
@@ -111,7 +111,7 @@ pub(crate) fn exit_status_of(outcome: AgentOutcome, context: &Context) -> anyhow
 fn options_of(args: &AgentArgs) -> anyhow::Result<AgentOptions> {
     let InputArgs {
         user_data, profiles, ..
-    } = &args.inputs;
+    } = &*args.inputs;
     if user_data.iter().chain(profiles).any(|path| path.as_str() == "-") {
         bail!("the agent watches its input files: stdin (`-`) cannot be watched");
     }

@@ -16,7 +16,7 @@ use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 
 use self::query::{FoundImage, query_image};
-use crate::args::{AccessArgs, InputArgs, OutputArgs};
+use crate::args::{AccessArgs, OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
@@ -45,7 +45,7 @@ const STOPPED: &str = "the check was stopped before it was asked for";
 )]
 pub struct CheckArgs {
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
     /// Require this platform of every image, e.g. `linux/arm64` [repeatable; default: any platform].
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     pub platforms: Vec<Platform>,

@@ -3,13 +3,12 @@
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::failure::Explanation;
 
 use crate::args::TransferArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::load_text;
+use crate::inputs::{load_text, settings_without_inputs};
 use crate::transfer::location::{ImageLocation, OpenDestination};
 use crate::transfer::options::TransferOptions;
 use crate::transfer::{OpenTransfer, Transfer, run_transfers};
@@ -53,8 +52,7 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
             "name FROM and TO, or a file with `--from-file`"
         )),
     };
-    let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
-    let settings = settings.context("settings without any input cannot be made")?;
+    let settings = settings_without_inputs()?;
     check_standard_streams(args, &pairs)?;
     let mut options = TransferOptions::resolve(&args.transfer);
     options.image_to_stdout = pairs.iter().any(|(_, to)| to.is_stdout());

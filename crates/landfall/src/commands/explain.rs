@@ -9,7 +9,7 @@ use landfall_core::pod_image::{PodImage, read_pod_image};
 use landfall_core::report::{CandidateRow, ExplainReport, NamespaceRow, explain_left_alone, explain_report};
 use landfall_core::resolve::Resolver;
 
-use crate::args::{InputArgs, OutputArgs};
+use crate::args::{OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
@@ -35,7 +35,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "FILE", requires = "namespace")]
     pub kubeconfig: Option<Utf8PathBuf>,
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use landfall_core::report::{ImagesReport, images_report};
 
-use crate::args::{InputArgs, OutputArgs};
+use crate::args::{OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
@@ -19,7 +19,7 @@ use crate::output::table::Table;
 #[command(after_long_help = "Example:\n  landfall images --profile profile.yaml -o json | jq -r '.images[].canonical'")]
 pub struct ImagesArgs {
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }

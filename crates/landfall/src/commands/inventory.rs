@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use landfall_core::failure::Explanation;
@@ -12,8 +12,8 @@ use landfall_core::wording::counted;
 use landfall_net::durable;
 use landfall_oci::bundle::BundleFile;
 use landfall_oci::store::ContentStore;
-use landfall_registry::directories::RegistryDirs;
 
+use crate::commands::registry::directories::find_registry;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 
@@ -70,12 +70,7 @@ fn export(args: &InventoryExportArgs, context: &Context) -> anyhow::Result<ExitS
     }
     let mut blobs = BTreeSet::new();
     for root in &roots {
-        let store = RegistryDirs::find(root).store;
-        ensure!(
-            store.join("blobs").is_dir(),
-            "there is no registry in `{root}`: give the directory that `landfall registry serve --root` was given, or an \
-             agent's state directory"
-        );
+        let store = find_registry(root)?.store;
         let found = ContentStore::read_only(&store).blobs();
         blobs.extend(found.with_context(|| format!("cannot list the blobs of `{root}`"))?);
     }

@@ -7,7 +7,7 @@ use landfall_core::resolve::Resolver;
 use landfall_core::settings::{Finding, ImageRole};
 use landfall_core::wording::counted;
 
-use crate::args::{InputArgs, OutputArgs};
+use crate::args::{OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
@@ -24,7 +24,7 @@ use crate::output::table::Table;
 #[command(after_long_help = "Example:\n  landfall plan --user-data user-data.yaml --profile profile.yaml -o json")]
 pub struct PlanArgs {
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }

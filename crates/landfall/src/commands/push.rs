@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use camino::Utf8PathBuf;
 use clap::Args;
-use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::failure::Explanation;
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::reference::{ImageReference, RegistryHost};
@@ -14,11 +13,11 @@ use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::wording::counted;
 use landfall_oci::image::{ImageSource, TransferError};
 
-use crate::args::{OptionalInputArgs, TransferArgs};
+use crate::args::{InputArgs, TransferArgs};
 use crate::commands::bundle::BundleKeyArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::load_settings;
+use crate::inputs::{load_settings, settings_without_inputs};
 use crate::registries::Registries;
 use crate::transfer::bundles::OpenBundles;
 use crate::transfer::location::{ImageLocation, OpenDestination};
@@ -42,7 +41,7 @@ use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 )]
 pub struct PushArgs {
     #[command(flatten)]
-    pub inputs: OptionalInputArgs,
+    pub inputs: InputArgs,
     /// Push only this image, as the profiles or the bundles name it [repeatable; default: all].
     #[arg(long = "image", value_name = "IMAGE")]
     pub images: Vec<ImageReference>,
@@ -62,10 +61,10 @@ pub struct PushArgs {
 pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let bundles = OpenBundles::open(&args.bundles, &args.keys, None)?;
     let options = TransferOptions::resolve(&args.transfer);
-    let Some(inputs) = args.inputs.named() else {
+    let Some(inputs) = args.inputs.if_named() else {
         return push_bundles(args, &bundles, &options, context);
     };
-    let checked = load_settings(&inputs)?;
+    let checked = load_settings(inputs)?;
     checked.print_findings(context);
     let settings = checked.complete_settings()?;
     if let Some(unknown) = settings.unknown.images.first() {
@@ -114,8 +113,7 @@ fn push_bundles(
     };
     let (host, project) = to.split_once('/').unwrap_or((to, ""));
     let host: RegistryHost = host.parse().with_context(|| format!("`{to}` is no registry"))?;
-    let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
-    let settings = settings.context("settings without any input cannot be made")?;
+    let settings = settings_without_inputs()?;
     let registries = options.registries(&settings, context);
     let named: Vec<_> = args.images.iter().map(ImageReference::canonical).collect();
     let mut transfers = Vec::new();

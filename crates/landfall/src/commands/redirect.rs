@@ -11,7 +11,7 @@ use landfall_host::managed::{ManagedChanges, ManagedFiles};
 use landfall_host::node_facts::find_host_facts;
 use landfall_host::root::HostRoot;
 
-use crate::args::InputArgs;
+use crate::args::RequiredInputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
@@ -51,7 +51,7 @@ pub struct RenderArgs {
     #[command(flatten)]
     pub runtime: RuntimeArgs,
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
 }
 
 /// Container runtime that reads the files.
@@ -82,7 +82,7 @@ pub struct ApplyArgs {
     #[command(flatten)]
     pub runtime: RuntimeArgs,
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
 }
 
 /// Remove the files that Landfall wrote on this host.

@@ -1,5 +1,6 @@
 //! `landfall registry`: serves the embedded registry without an agent, and maintains its directory.
 
+pub(crate) mod directories;
 pub(crate) mod listen;
 mod maintenance;
 mod reload;

@@ -14,7 +14,7 @@ use landfall_core::stage::{STAGES, is_stage, nearest_stage, parts_of};
 use landfall_host::root::HostRoot;
 use landfall_host::stages::{EffectOutcome, StageError, StageOptions, StageReport, run_stage};
 
-use crate::args::{InputArgs, OutputArgs};
+use crate::args::{OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
@@ -51,7 +51,7 @@ pub struct RunArgs {
     #[arg(value_name = "STAGE")]
     pub stage: String,
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
     /// Directory that stands for `/`.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: Utf8PathBuf,

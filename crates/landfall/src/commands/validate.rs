@@ -5,7 +5,7 @@ use landfall_core::diagnostic::render_text;
 use landfall_core::report::{ValidationReport, validation_report};
 use landfall_core::wording::counted;
 
-use crate::args::{InputArgs, OutputArgs};
+use crate::args::{OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
@@ -20,7 +20,7 @@ use crate::output::structured::print_report;
 #[command(after_long_help = "Example:\n  landfall validate --user-data user-data.yaml --profile profile.yaml")]
 pub struct ValidateArgs {
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }

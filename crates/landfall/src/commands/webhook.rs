@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use landfall_agent::Role;
 
-use crate::args::InputArgs;
+use crate::args::RequiredInputArgs;
 use crate::commands::agent::{AgentArgs, run_role};
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -34,7 +34,7 @@ pub enum WebhookCommand {
 )]
 pub struct WebhookServeArgs {
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub inputs: RequiredInputArgs,
     /// Directory for certificates and the last valid configuration; overrides `landfall.stateDir` of the user-data.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,

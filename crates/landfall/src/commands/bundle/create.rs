@@ -7,7 +7,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use landfall_core::bundle::pieces::{PlannedPiece, SplitSize, plan_pieces};
 use landfall_core::bundle::trust::render_signatures;
-use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::failure::Explanation;
 use landfall_core::oci_types::Platform;
 use landfall_core::reference::Digest;
@@ -27,10 +26,10 @@ use zeroize::Zeroizing;
 use super::create_images::{NamedImage, WantedImage, describe_failure, images_of_list, images_of_profiles, open};
 use super::{BundleKeyArgs, SignedImage, room, show};
 use crate::allocator;
-use crate::args::{AccessArgs, OptionalInputArgs, OutputArgs};
+use crate::args::{AccessArgs, InputArgs, OutputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::load_settings;
+use crate::inputs::{load_settings, settings_without_inputs};
 use crate::interrupt::run_until_signalled;
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
@@ -50,14 +49,14 @@ pub struct BundleCreateArgs {
     #[arg(value_name = "FILE")]
     pub file: Utf8PathBuf,
     #[command(flatten)]
-    pub inputs: OptionalInputArgs,
+    pub inputs: InputArgs,
     /// Image to put in, in the forms of `landfall copy` [repeatable; default: none].
     #[arg(long = "image", value_name = "IMAGE", help_heading = "Inputs")]
     pub images: Vec<ImageLocation>,
     /// File with an image per line, and its name in the bundle if it is to have another; `-` is stdin.
     #[arg(long, value_name = "FILE", help_heading = "Inputs")]
     pub from_file: Option<Utf8PathBuf>,
-    /// File to carry beside the images; the agent reads profiles and user-data [repeatable; default: none].
+    /// File to carry beside the images, e.g. a profile [repeatable; default: none].
     #[arg(long = "carry", value_name = "FILE", help_heading = "Inputs")]
     pub carry: Vec<Utf8PathBuf>,
     /// Put in only this platform, e.g. `linux/arm64` [repeatable; default: all].
@@ -125,13 +124,11 @@ pub(super) fn run(args: &BundleCreateArgs, context: &Context) -> anyhow::Result<
             "name a file",
         ));
     };
-    let inputs = args.inputs.named();
-    let inputs = inputs.as_ref().map(load_settings).transpose()?;
+    let inputs = args.inputs.if_named().map(load_settings).transpose()?;
     if let Some(inputs) = &inputs {
         inputs.print_findings(context);
     }
-    let (no_settings, _nothing_to_find) = parse_settings(&Inputs::default());
-    let no_settings = no_settings.context("settings without any input cannot be made")?;
+    let no_settings = settings_without_inputs()?;
     let settings = match &inputs {
         Some(inputs) => inputs.complete_settings()?,
         None => &no_settings,

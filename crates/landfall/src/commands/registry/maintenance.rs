@@ -1,18 +1,18 @@
 //! `landfall registry gc|verify|ls|rm|stats`: maintains the directory of a registry. Commands that only read work with
 //! or without a server; the others send an order to the process that serves the directory, if there is one.
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Args;
 use landfall_core::failure::Explanation;
 use landfall_core::reference::{Digest, Repository, Tag};
 use landfall_core::wording::counted;
 use landfall_registry::GRACE;
 use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
-use landfall_registry::directories::RegistryDirs;
 use landfall_registry::inspect::{ContentProblem, ListedRepository, RegistryInspector, RegistryStats, Verification};
 use serde::Serialize;
 
 use crate::args::{OutputArgs, RegistryRootArgs};
+use crate::commands::registry::directories::find_registry;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::stdout_width;
@@ -120,7 +120,7 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
     let command = AdminCommand::CollectGarbage {
         grace_seconds: args.grace,
     };
-    let deleted = run_admin_command(&find_registry(&args.root)?, &command)
+    let deleted = run_admin_command(&find_registry(&args.root.root)?, &command)
         .with_context(|| format!("cannot collect the garbage of `{}`", args.root.root))?;
     let collected = Collected {
         deleted: deleted.files,
@@ -149,7 +149,7 @@ pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result
 }
 
 fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) -> anyhow::Result<()> {
-    let directories = find_registry(&args.root)?;
+    let directories = find_registry(&args.root.root)?;
     for digest in &found.damaged {
         let command = AdminCommand::DeleteDamaged { digest: digest.clone() };
         let deleted = run_admin_command(&directories, &command).with_context(|| format!("cannot delete `{digest}`"))?;
@@ -265,7 +265,7 @@ pub(super) fn run_remove(args: &RegistryRemoveArgs, context: &Context) -> anyhow
         repository: name.clone(),
         selector: selector.map(str::to_owned),
     };
-    let deleted = run_admin_command(&find_registry(&args.root)?, &command)
+    let deleted = run_admin_command(&find_registry(&args.root.root)?, &command)
         .with_context(|| format!("cannot delete `{}`", args.target))?;
     let removed = Removed {
         tags: deleted.tags,
@@ -333,19 +333,8 @@ fn render_stats(stats: &RegistryStats) -> String {
     table.render(stdout_width())
 }
 
-fn find_registry(args: &RegistryRootArgs) -> anyhow::Result<RegistryDirs> {
-    let directories = RegistryDirs::find(&args.root);
-    ensure!(
-        directories.store.join("blobs").is_dir(),
-        "there is no registry in `{}`: give the directory that `landfall registry serve --root` was given, or an agent's \
-         state directory",
-        args.root
-    );
-    Ok(directories)
-}
-
 fn open_inspector(args: &RegistryRootArgs) -> anyhow::Result<RegistryInspector> {
-    let directories = find_registry(args)?;
+    let directories = find_registry(&args.root)?;
     Ok(RegistryInspector::new(&directories.store, &directories.records))
 }
 
