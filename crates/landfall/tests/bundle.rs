@@ -91,6 +91,21 @@ impl Desk {
     }
 }
 
+/// Returns the arguments that load a bundle into a directory.
+fn load_arguments<'a>(file: &'a str, root: &'a str) -> [&'a str; 9] {
+    [
+        "bundle",
+        "load",
+        file,
+        "--root",
+        root,
+        "--progress",
+        "none",
+        "-o",
+        "json",
+    ]
+}
+
 fn assert_done(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{}", shown(output));
 }
@@ -312,34 +327,14 @@ fn images_are_loaded_into_a_store_that_then_leaves_them_out_of_the_next_bundle()
     let desk = mk_desk();
     assert_done(&desk.create("may.tar.zst", &["till", "multi"], &[]));
     let (may, root, inventory) = (desk.path("may.tar.zst"), desk.path("state"), desk.path("shop.json"));
-    let load = [
-        "bundle",
-        "load",
-        &may,
-        "--root",
-        &root,
-        "--progress",
-        "none",
-        "-o",
-        "json",
-    ];
+    let load = load_arguments(&may, &root);
     assert_eq!(json(&run(&load))["summary"]["copied"], 2);
     assert_eq!(json(&run(&load))["summary"]["unchanged"], 2);
     assert_done(&run(&["inventory", "export", "--root", &root, "--to", &inventory]));
     let june = json(&desk.create("june.tar.zst", &["till", "scale"], &["--for", &inventory, "-o", "json"]));
     assert_eq!(june["needs"].as_array().map(Vec::len), Some(1), "{june:#}");
     let june = desk.path("june.tar.zst");
-    let loaded = run(&[
-        "bundle",
-        "load",
-        &june,
-        "--root",
-        &root,
-        "--progress",
-        "none",
-        "-o",
-        "json",
-    ]);
+    let loaded = run(&load_arguments(&june, &root));
     assert_eq!(json(&loaded)["summary"]["copied"], 1, "{}", shown(&loaded));
     // An image without a signature is refused where a key is named.
     let (key, public) = (desk.path("key.pem"), desk.path("key.pub"));
@@ -368,17 +363,7 @@ fn an_index_of_which_other_platforms_were_left_out_is_loaded_as_it_is() {
     assert_done(&desk.create("site.tar.zst", &["multi"], &["--platform", &platform]));
     let (file, root) = (desk.path("site.tar.zst"), desk.path("state"));
     let shown_bundle = json(&run(&["bundle", "show", &file, "-o", "json"]));
-    let load = [
-        "bundle",
-        "load",
-        &file,
-        "--root",
-        &root,
-        "--progress",
-        "none",
-        "-o",
-        "json",
-    ];
+    let load = load_arguments(&file, &root);
     let loaded = json(&run(&load));
     assert_eq!(loaded["summary"]["copied"], 1, "{loaded:#}");
     assert_eq!(loaded["images"][0]["digest"], shown_bundle["images"][0]["digest"]);
@@ -391,17 +376,7 @@ fn a_compressed_archive_of_another_tool_is_loaded_without_a_copy_of_it() {
     let archive = gzip(&oci_archive(&[("reg.example/shop/till:1", &mk_image("till"))]));
     let (file, root) = (desk.path("images.tar.gz"), desk.path("state"));
     std::fs::write(&file, archive).expect("an archive");
-    let load = [
-        "bundle",
-        "load",
-        &file,
-        "--root",
-        &root,
-        "--progress",
-        "none",
-        "-o",
-        "json",
-    ];
+    let load = load_arguments(&file, &root);
     let mut command = common::landfall(&load);
     // A copy would be made there.
     command.env("TMPDIR", desk.path("nowhere"));
