@@ -15,27 +15,20 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 
 use self::makers::{MAKERS, Maker};
-use crate::Subject;
 use crate::fill::fill_registry;
 use crate::registries::{RegistryKind, RunningRegistry};
 use crate::report::Row;
 use crate::tools::{Found, find_registry};
 use crate::workload::{TAG, Workload};
+use crate::{Cases, Subject};
 
 /// Options of the bundle benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct BundleArgs {
     #[command(flatten)]
     subject: Subject,
-    /// Run only these cases
-    #[arg(
-        long = "case",
-        value_enum,
-        ignore_case = true,
-        value_delimiter = ',',
-        value_name = "CASE"
-    )]
-    cases: Vec<Case>,
+    #[command(flatten)]
+    chosen: Cases<Case>,
     /// Timed runs per program; the median counts
     #[arg(long, default_value_t = 3, value_name = "NUMBER")]
     rounds: usize,
@@ -108,7 +101,7 @@ pub(crate) fn measure(args: &BundleArgs) -> anyhow::Result<Vec<Row>> {
             Err(why) => drop(bench.absent.insert(maker, why)),
         }
     }
-    let has = |case| args.cases.is_empty() || args.cases.contains(&case);
+    let has = |case| args.chosen.has(&case);
     let mut rows = Vec::new();
     if has(Case::Build) {
         rows.extend(build::measure(&bench)?);

@@ -20,27 +20,20 @@ use self::clients::{CLIENTS, Client};
 use self::faults::{Route, copy_after_kill, copy_over_bad_links};
 use self::thin_link::ThinLink;
 use self::wall_times::{Before, Comparison, WALL, compare};
-use crate::Subject;
 use crate::fill::fill_registry;
 use crate::registries::{RegistryKind, RunningRegistry};
 use crate::report::Row;
 use crate::tools::find_registry;
 use crate::workload::{Workload, big, profile, small, updated_profile};
+use crate::{Cases, Subject};
 
 /// Options of the copy benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct CopyArgs {
     #[command(flatten)]
     subject: Subject,
-    /// Run only these cases
-    #[arg(
-        long = "case",
-        value_enum,
-        ignore_case = true,
-        value_delimiter = ',',
-        value_name = "CASE"
-    )]
-    cases: Vec<Case>,
+    #[command(flatten)]
+    chosen: Cases<Case>,
     /// Timed copies per program; the median counts. 0 only counts the bytes
     #[arg(long, default_value_t = 3, value_name = "NUMBER")]
     rounds: usize,
@@ -131,7 +124,7 @@ pub(crate) fn measure(args: &CopyArgs) -> anyhow::Result<Vec<Row>> {
         programs,
         rows: Vec::new(),
     };
-    let has = |case| args.cases.is_empty() || args.cases.contains(&case);
+    let has = |case| args.chosen.has(&case);
     if has(Case::W2) {
         bench.copy_into_empty("W2 one layer of 2 GiB", &big(), 1.5)?;
     }

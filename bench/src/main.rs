@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Side-by-side benchmarks
 #[derive(Debug, Parser)]
@@ -49,6 +49,27 @@ enum Suite {
     Webhook(Subject),
     /// Registries: pulls, pushes, start-up time and memory
     Registry(registry::RegistryArgs),
+}
+
+/// The cases of a benchmark.
+#[derive(Debug, Args)]
+pub(crate) struct Cases<C: ValueEnum + Send + Sync + 'static> {
+    /// Run only these cases
+    #[arg(
+        long = "case",
+        value_enum,
+        ignore_case = true,
+        value_delimiter = ',',
+        value_name = "CASE"
+    )]
+    cases: Vec<C>,
+}
+
+impl<C: ValueEnum + PartialEq + Send + Sync + 'static> Cases<C> {
+    /// Returns true if a case is to be run.
+    pub(crate) fn has(&self, case: &C) -> bool {
+        self.cases.is_empty() || self.cases.contains(case)
+    }
 }
 
 /// The measured program.

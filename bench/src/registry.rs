@@ -12,26 +12,19 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::Subject;
 use crate::process::median;
 use crate::registries::RegistryKind;
 use crate::report::Row;
 use crate::tools::find_registry;
+use crate::{Cases, Subject};
 
 /// Options of the registry benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct RegistryArgs {
     #[command(flatten)]
     subject: Subject,
-    /// Run only these cases
-    #[arg(
-        long = "case",
-        value_enum,
-        ignore_case = true,
-        value_delimiter = ',',
-        value_name = "CASE"
-    )]
-    cases: Vec<Case>,
+    #[command(flatten)]
+    chosen: Cases<Case>,
     /// Measurements per registry, in turn with the others; the median counts
     #[arg(long, default_value_t = 3, value_name = "NUMBER")]
     rounds: usize,
@@ -72,7 +65,7 @@ pub(crate) fn measure(args: &RegistryArgs) -> anyhow::Result<Vec<Row>> {
             Err(why) => drop(bench.absent.insert(kind.name().to_owned(), format!("absent: {why}"))),
         }
     }
-    let has = |case| args.cases.is_empty() || args.cases.contains(&case);
+    let has = |case| args.chosen.has(&case);
     if has(Case::Manifests) {
         pull::measure_manifests(&mut bench)?;
     }
