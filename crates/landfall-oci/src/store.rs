@@ -36,6 +36,7 @@ mod writer_locks;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -287,11 +288,18 @@ impl ContentStore {
     }
 
     fn ingest_path(&self, digest: &Digest) -> Utf8PathBuf {
-        self.inner
-            .root
-            .join(INGEST)
-            .join(format!("{}-{}", digest.algorithm(), digest.hex()))
+        self.inner.root.join(INGEST).join(file_name_of(digest))
     }
+}
+
+/// Returns the name of a file outside of `blobs/` that belongs to a digest.
+fn file_name_of(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm(), digest.hex())
+}
+
+/// Parses a name of [`file_name_of`]. `None` for a foreign file.
+fn parse_file_name(name: &OsStr) -> Option<Digest> {
+    name.to_str()?.replacen('-', ":", 1).parse().ok()
 }
 
 /// Deletes everything in a directory, which is made if it is missing. An existing one is kept: a full disk may have no

@@ -7,20 +7,15 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::scripted::{MemorySource, ScriptedSink, WRONG_BYTES, address, layer_of, mk_layer_image};
+use common::scripted::{MemorySource, ScriptedSink, WRONG_BYTES, address, copy, layer_of, mk_layer_image};
 use common::{ProgressLog, mk_options};
 use landfall_core::reference::Repository;
-use landfall_core::status::{NoProgress, ProgressEvent};
-use landfall_oci::copy::{CopyOptions, CopyReport, copy_image};
-use landfall_oci::image::TransferError;
+use landfall_core::status::ProgressEvent;
+use landfall_oci::copy::copy_image;
 use landfall_testkit::image_builder::ImageFixture;
 
 fn mk_image() -> ImageFixture {
     mk_layer_image(20_000)
-}
-
-async fn copy(source: &MemorySource, sink: &ScriptedSink, options: &CopyOptions) -> Result<CopyReport, TransferError> {
-    copy_image(source, "1", sink, None, options, &NoProgress).await
 }
 
 #[tokio::test]

@@ -7,14 +7,14 @@ mod common;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use common::scripted::{CHUNK, MemorySource, ScriptedSink, address, layer_of, mk_layer_image};
+use common::scripted::{CHUNK, MemorySource, ScriptedSink, address, copy, layer_of, mk_layer_image};
 use common::{ProgressLog, mk_bytes, mk_options};
 use landfall_core::failure::{FailureKind, find_hint};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
 use landfall_core::status::{NoProgress, ProgressEvent};
 use landfall_oci::copy::{
-    CopyOptions, CopyReport, ImageCopy, IndexEntriesMissing, OtherDigest, PartialIndexRefused, copy_image, copy_images,
+    CopyOptions, ImageCopy, IndexEntriesMissing, OtherDigest, PartialIndexRefused, copy_image, copy_images,
     dry_run_images,
 };
 use landfall_oci::hints::hint_of;
@@ -39,10 +39,6 @@ fn for_platforms(platforms: &[&str]) -> CopyOptions {
         platforms: platforms.iter().map(|text| text.parse().unwrap()).collect(),
         ..mk_options()
     }
-}
-
-async fn copy(source: &MemorySource, sink: &ScriptedSink, options: &CopyOptions) -> Result<CopyReport, TransferError> {
-    copy_image(source, "1", sink, None, options, &NoProgress).await
 }
 
 fn cause<T: std::error::Error + 'static>(error: &TransferError) -> Option<&T> {

@@ -155,21 +155,21 @@ impl Shared {
             };
             let (shared, cut) = (self.clone(), cut.clone());
             thread::spawn(move || {
-                let counter = if upwards { &shared.to_server } else { &shared.to_client };
                 // Both sides see the end of the connection; no further report is needed.
-                drop(shared.pass(&from, &to, is_weak.then_some(&*cut), counter));
+                drop(shared.pass(&from, &to, is_weak.then_some(&*cut), upwards));
             });
         }
     }
 
-    /// Copies one direction of a connection; `cut` is set on a bad link.
+    /// Copies one direction of a connection, upwards to the server; `cut` is set on a bad link.
     fn pass(
         &self,
         mut from: &TcpStream,
         mut to: &TcpStream,
         cut: Option<&AtomicBool>,
-        counter: &AtomicU64,
+        upwards: bool,
     ) -> io::Result<()> {
+        let counter = if upwards { &self.to_server } else { &self.to_client };
         let mut left = cut.map_or(u64::MAX, |_| self.weakness.limit());
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -211,13 +211,12 @@ impl Shared {
             Weakness::Swallows(_) => {
                 // Reads and drops bytes until the sender closes. Those of a client have crossed its link, and count;
                 // those of a server never reach the client.
-                let is_client = std::ptr::eq(counter, &self.to_server);
                 loop {
                     let read = from.read(&mut buffer)?;
                     if read == 0 {
                         break;
                     }
-                    if is_client {
+                    if upwards {
                         counter.fetch_add(read as u64, Ordering::SeqCst);
                     }
                 }

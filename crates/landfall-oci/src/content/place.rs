@@ -84,13 +84,22 @@ impl Place {
                 return;
             };
             bytes_left = left;
-            match self.read_manifest_bytes(&digest, size).await {
-                Ok((content, _)) => {
+            match self.load_manifest(&digest, size).await {
+                Ok(content) => {
                     pending.extend(self.add_manifest(&digest, size, &content).iter().cloned());
                 }
                 Err(error) => tracing::warn!(error = error.chain(), "an image of a place is not served"),
             }
         }
+    }
+
+    /// Reads a manifest that is not known yet, and parses it.
+    async fn load_manifest(&self, digest: &Digest, size: u64) -> Result<ManifestContent, TransferError> {
+        if size > MANIFEST_SIZE_MAX {
+            return Err(self.reads.fail(digest, PlaceError::TooLarge));
+        }
+        let bytes = self.read_whole(digest, size).await?;
+        parse_manifest(&bytes).map_err(|error| self.reads.fail(digest, error.into()))
     }
 
     fn add_manifest(&mut self, digest: &Digest, size: u64, content: &ManifestContent) -> Arc<[Digest]> {
@@ -149,10 +158,9 @@ impl Place {
     pub async fn read_manifest(&self, digest: &Digest) -> Result<RawManifest, TransferError> {
         let missing = || self.reads.fail(digest, PlaceError::Missing);
         let manifest = self.manifest(digest).ok_or_else(missing)?;
-        let (content, bytes) = self.read_manifest_bytes(digest, manifest.size).await?;
         Ok(RawManifest {
-            media_type: content.media_type().to_owned(),
-            bytes,
+            media_type: manifest.media_type.clone(),
+            bytes: self.read_whole(digest, manifest.size).await?,
             digest: digest.clone(),
         })
     }
@@ -187,15 +195,6 @@ impl Place {
             digester,
         };
         Ok(read.into_stream())
-    }
-
-    async fn read_manifest_bytes(&self, digest: &Digest, size: u64) -> Result<(ManifestContent, Bytes), TransferError> {
-        if size > MANIFEST_SIZE_MAX {
-            return Err(self.reads.fail(digest, PlaceError::TooLarge));
-        }
-        let bytes = self.read_whole(digest, size).await?;
-        let content = parse_manifest(&bytes).map_err(|error| self.reads.fail(digest, error.into()))?;
-        Ok((content, bytes))
     }
 
     /// Reads a blob into memory and verifies it. The caller has looked at its size.

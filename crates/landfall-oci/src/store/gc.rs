@@ -2,12 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use camino::Utf8Path;
 use fs_err as fs;
 use landfall_core::reference::Digest;
 
 use crate::store::error::StoreError;
-use crate::store::{ALGORITHMS, BLOBS, ContentStore, INGEST};
+use crate::store::{ALGORITHMS, BLOBS, ContentStore, INGEST, parse_file_name};
 
 /// Age after which a partial file is deleted.
 const PARTIAL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -151,11 +150,7 @@ impl ContentStore {
     fn partials(&self) -> Result<Vec<(Digest, camino::Utf8PathBuf)>, StoreError> {
         let mut partials = Vec::new();
         for entry in fs::read_dir(self.inner.root.join(INGEST))? {
-            let path = entry?.path();
-            let digest = Utf8Path::from_path(&path)
-                .and_then(Utf8Path::file_name)
-                .and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());
-            if let Some(digest) = digest {
+            if let Some(digest) = parse_file_name(&entry?.file_name()) {
                 let path = self.ingest_path(&digest);
                 partials.push((digest, path));
             }

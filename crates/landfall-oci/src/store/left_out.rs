@@ -11,6 +11,7 @@ use landfall_core::sync::lock;
 use landfall_net::durable;
 
 use crate::store::error::StoreError;
+use crate::store::{file_name_of, parse_file_name};
 
 /// Directory of the lists, named as blobs are.
 const DIRECTORY: &str = "left-out";
@@ -32,8 +33,7 @@ impl LeftOutEntries {
         if directory.is_dir() {
             for entry in fs::read_dir(&directory)? {
                 let entry = entry?;
-                let name = entry.file_name();
-                let digest = name.to_str().and_then(|name| name.replacen('-', ":", 1).parse().ok());
+                let digest = parse_file_name(&entry.file_name());
                 let Some(digest) = digest.filter(|_| entry.metadata().is_ok_and(|found| found.len() <= SIZE_MAX))
                 else {
                     continue;
@@ -73,8 +73,7 @@ impl LeftOutEntries {
             let mut listed: Vec<&Digest> = entries.iter().collect();
             listed.sort();
             let text = serde_json::to_vec(&listed).map_err(|error| StoreError::Disk(error.into()))?;
-            let name = format!("{}-{}", index.algorithm(), index.hex());
-            durable::replace_file(&directory.join(name), &text)?;
+            durable::replace_file(&directory.join(file_name_of(index)), &text)?;
         }
         by_index.insert(index.clone(), entries);
         Ok(())
@@ -86,7 +85,7 @@ impl LeftOutEntries {
         let gone: Vec<Digest> = by_index.keys().filter(|index| !is_present(index)).cloned().collect();
         for index in gone {
             if let Some(directory) = &self.directory {
-                match fs::remove_file(directory.join(format!("{}-{}", index.algorithm(), index.hex()))) {
+                match fs::remove_file(directory.join(file_name_of(&index))) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
                     Ok(()) | Err(_) => {}
                 }

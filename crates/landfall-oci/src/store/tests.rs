@@ -29,6 +29,14 @@ fn mk_fixture() -> Fixture {
     }
 }
 
+/// Returns a new store, and its directory.
+pub(super) fn mk_store() -> (tempfile::TempDir, ContentStore) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = Utf8PathBuf::from_path_buf(directory.path().join("store")).unwrap();
+    let store = ContentStore::open(&root).unwrap();
+    (directory, store)
+}
+
 fn mk_blob(content: &[u8]) -> Descriptor {
     Descriptor::new(media_type::OCI_LAYER, digest_of(content), content.len() as u64)
 }

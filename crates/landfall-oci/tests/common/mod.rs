@@ -33,6 +33,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::scripted::WRONG_BYTES;
+
 /// A password that no output may contain.
 pub(crate) const CANARY: &str = "canary-9f3a-password";
 
@@ -205,10 +207,7 @@ impl ImageSink for MemorySink {
                 }
             }
             if digest_of(&bytes) != blob.digest {
-                return Err(MemorySink::failure(
-                    FailureKind::Corrupt,
-                    "the bytes are not the right ones",
-                ));
+                return Err(MemorySink::failure(FailureKind::Corrupt, WRONG_BYTES));
             }
             self.lock().blobs.insert(blob.digest.clone(), bytes.freeze());
             Ok(())

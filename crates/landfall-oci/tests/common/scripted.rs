@@ -10,6 +10,8 @@ use futures_util::{StreamExt, stream};
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
+use landfall_core::status::NoProgress;
+use landfall_oci::copy::{CopyOptions, CopyReport, copy_image};
 use landfall_oci::image::{
     BlobStart, BlobState, BlobStream, ImageSink, ImageSource, RawManifest, Referrer, RepositoryAddress, TransferError,
 };
@@ -40,6 +42,15 @@ pub(crate) fn address(text: &str) -> Option<RepositoryAddress> {
         registry: registry.parse().unwrap(),
         repository: repository.parse().unwrap(),
     })
+}
+
+/// Copies the image of a source into a sink.
+pub(crate) async fn copy(
+    source: &MemorySource,
+    sink: &ScriptedSink,
+    options: &CopyOptions,
+) -> Result<CopyReport, TransferError> {
+    copy_image(source, "1", sink, None, options, &NoProgress).await
 }
 
 fn failure(kind: FailureKind, attempt: &str) -> TransferError {
@@ -229,11 +240,7 @@ impl ImageSink for ScriptedSink {
             if self.refuses_mounts && from.is_some() {
                 return Err(failure(FailureKind::Forbidden, "the sink mounts nothing"));
             }
-            Ok(match self.memory.blob_state(blob).await? {
-                BlobState::Complete => BlobStart::Present,
-                BlobState::Partial(offset) => BlobStart::Wanted(offset),
-                BlobState::Missing => BlobStart::Wanted(0),
-            })
+            self.memory.start_blob(blob, from).await
         })
     }
 

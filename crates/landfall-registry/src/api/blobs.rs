@@ -7,13 +7,12 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use landfall_core::reference::{Digest, Repository};
 use landfall_net::serve::budget::ClientAddress;
-use landfall_oci::content::names::RepositoryName;
 use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 
 use crate::api::blob_reply::{BlobPlan, plan_blob};
 use crate::api::error::{ApiError, ErrorCode};
-use crate::api::in_place::{InPlace, mark_in_place};
+use crate::api::in_place::mark_in_place;
 use crate::fast_path::body::FileBody;
 use crate::repository::record::RecordChange;
 use crate::repository::{BlobAnswer, BlobAsker, Registry};
@@ -78,12 +77,7 @@ impl Registry {
         let Some(size) = self.size_in_place(name, digest)? else {
             return Ok(None);
         };
-        let served = InPlace {
-            places: &self.places,
-            budgets: &self.budgets,
-            name: RepositoryName::Served(name),
-            client,
-        };
+        let served = self.ask_places(name, client);
         let with_body = asker == BlobAsker::Puller;
         if let Some(response) = served.get_blob(digest, headers, with_body).await? {
             return Ok(Some(response));

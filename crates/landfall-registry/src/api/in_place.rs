@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
-use landfall_core::reference::Digest;
+use landfall_core::reference::{Digest, Repository};
 use landfall_net::serve::budget::ClientAddress;
 use landfall_oci::content::names::RepositoryName;
 use landfall_oci::content::place::PlacedManifest;
@@ -16,6 +16,7 @@ use crate::api::budgets::{Budgets, paid};
 use crate::api::conditional::{entity_tag, not_modified};
 use crate::api::error::ApiError;
 use crate::api::reply::{header_value, manifest_content_type};
+use crate::repository::Registry;
 
 /// Memory of a blob that is being sent, in bytes: a chunk on its way to the client, and the next one.
 const STREAM_MEMORY: u64 = 2 * CHUNK_SIZE_MAX as u64;
@@ -27,6 +28,18 @@ pub(crate) struct InPlace<'a> {
     pub(crate) budgets: &'a Budgets,
     pub(crate) name: RepositoryName<'a>,
     pub(crate) client: ClientAddress,
+}
+
+impl Registry {
+    /// Returns the request of a client for content of the places behind the store.
+    pub(crate) fn ask_places<'a>(&'a self, name: &'a Repository, client: ClientAddress) -> InPlace<'a> {
+        InPlace {
+            places: &self.places,
+            budgets: &self.budgets,
+            name: RepositoryName::Served(name),
+            client,
+        }
+    }
 }
 
 impl InPlace<'_> {

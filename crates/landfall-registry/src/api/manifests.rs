@@ -13,7 +13,6 @@ use landfall_core::oci_types::{
 use landfall_core::reference::{Digest, Repository, Tag};
 use landfall_net::serve::budget::ClientAddress;
 use landfall_net::serve::request_body::{BufferError, BufferedBody, buffer_body};
-use landfall_oci::content::names::RepositoryName;
 use landfall_oci::digest::{digest_of, matches_digest};
 use landfall_oci::header_names::CONTENT_DIGEST;
 use landfall_oci::image::{BlobState, RawManifest};
@@ -23,7 +22,7 @@ use landfall_oci::store::error::StoreError;
 use crate::api::budgets::{over_budget, paid};
 use crate::api::conditional::{entity_tag, not_modified};
 use crate::api::error::{ApiError, ErrorCode, too_slow};
-use crate::api::in_place::{InPlace, mark_in_place};
+use crate::api::in_place::mark_in_place;
 use crate::api::listing::unknown_repository;
 use crate::api::reply::{header_value, manifest_content_type};
 use crate::api::route::parse_digest;
@@ -136,13 +135,7 @@ impl Registry {
                 content of it is missing");
             return Ok(None);
         }
-        let served = InPlace {
-            places: &self.places,
-            budgets: &self.budgets,
-            name: RepositoryName::Served(name),
-            client,
-        };
-        served
+        self.ask_places(name, client)
             .get_manifest((&digest, &manifest), request, wanted.with_body)
             .await
     }

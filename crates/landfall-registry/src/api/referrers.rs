@@ -77,6 +77,14 @@ impl ListedReferrer {
         }
     }
 
+    /// Returns the descriptor, with the annotations that are in memory.
+    fn describe(&self) -> Descriptor {
+        match self {
+            ListedReferrer::Recorded(digest, entry) => entry.describe(digest),
+            ListedReferrer::InPlace(descriptor) => descriptor.clone(),
+        }
+    }
+
     /// Returns true if the annotations may be large.
     fn is_large(&self) -> bool {
         match self {
@@ -142,12 +150,8 @@ pub(crate) fn list_referrers_in_place(
     let mut found = request.find_in_place(served.places, served.name);
     let more = found.len() > PAGE_REFERRERS_MAX;
     found.truncate(PAGE_REFERRERS_MAX);
-    let memory = if found.is_empty() { 0 } else { LARGE_PAGE_MEMORY };
-    let memory = served.budgets.take_answer(served.client, memory)?;
-    let page = render_page(&found, more, |found| match found {
-        ListedReferrer::InPlace(descriptor) => Ok(descriptor.clone()),
-        ListedReferrer::Recorded(digest, entry) => Ok(entry.describe(digest)),
-    })?;
+    let memory = served.budgets.take_answer(served.client, page_memory(&found))?;
+    let page = render_page(&found, more, |found| Ok(found.describe()))?;
     Ok(paid(request.respond(page), memory))
 }
 
@@ -162,13 +166,7 @@ impl Registry {
     ) -> Result<Response, ApiError> {
         let request = ReferrersRequest::parse(name, digest, uri)?;
         let (found, more) = self.find_referrers(&request)?;
-        let memory = if found.iter().any(ListedReferrer::is_large) {
-            LARGE_PAGE_MEMORY
-        } else {
-            // About 1.5 KiB each, in the list and on the page.
-            found.len() as u64 * 3 * 1024
-        };
-        let memory = self.budgets.take_answer(client, memory)?;
+        let memory = self.budgets.take_answer(client, page_memory(&found))?;
         let registry = self.clone();
         let page = blocking(move || render_page(&found, more, |found| registry.describe_referrer(found)));
         Ok(paid(request.respond(page.await?), memory))
@@ -208,12 +206,10 @@ impl Registry {
     /// Returns a referrer's descriptor, with annotations from its manifest where the record has none. Without them if the
     /// manifest cannot be read: a pull of it says why.
     fn describe_referrer(&self, found: &ListedReferrer) -> Result<Descriptor, StoreError> {
-        let (digest, entry) = match found {
-            ListedReferrer::InPlace(descriptor) => return Ok(descriptor.clone()),
-            ListedReferrer::Recorded(digest, entry) => (digest, entry),
-        };
-        let mut descriptor = entry.describe(digest);
-        if entry.lacks_annotations() {
+        let mut descriptor = found.describe();
+        if let ListedReferrer::Recorded(digest, entry) = found
+            && entry.lacks_annotations()
+        {
             match self.store.read_blob(digest, MANIFEST_SIZE_MAX as u64) {
                 Ok(bytes) => {
                     if let Ok(Annotations { annotations }) = serde_json::from_slice(&bytes) {
@@ -225,6 +221,16 @@ impl Registry {
             }
         }
         Ok(descriptor)
+    }
+}
+
+/// Returns the memory for a page of these referrers, in bytes.
+fn page_memory(found: &[ListedReferrer]) -> u64 {
+    if found.iter().any(ListedReferrer::is_large) {
+        LARGE_PAGE_MEMORY
+    } else {
+        // About 1.5 KiB each, in the list and on the page.
+        found.len() as u64 * 3 * 1024
     }
 }
 

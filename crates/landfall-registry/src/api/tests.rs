@@ -89,25 +89,25 @@ impl Answer {
     }
 }
 
+/// Lets a router answer a request.
+async fn ask(router: &Router, request: Request) -> Answer {
+    let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
+}
+
 impl Fixture {
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
         let mut request = http::Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self
-            .router
-            .clone()
-            .oneshot(request.body(body.into()).unwrap())
-            .await
-            .unwrap();
-        let (parts, body) = response.into_parts();
-        assert_eq!(parts.headers["docker-distribution-api-version"], "registry/2.0");
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body: body.collect().await.unwrap().to_bytes(),
-        }
+        let answer = ask(&self.router, request.body(body.into()).unwrap()).await;
+        assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
+        answer
     }
 
     /// Sends a request of a client with another address, of which this is the last number.
@@ -115,13 +115,7 @@ impl Fixture {
         let mut request = http::Request::builder().method(method).uri(path);
         let peer = SocketAddr::from(([10, 0, 0, client], 1234));
         request.extensions_mut().unwrap().insert(ConnectInfo(peer));
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap());
-        let (parts, body) = response.await.unwrap().into_parts();
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body: body.collect().await.unwrap().to_bytes(),
-        }
+        ask(&self.router, request.body(body.into()).unwrap()).await
     }
 
     /// Lets the registry run for this time, as its clock measures it.

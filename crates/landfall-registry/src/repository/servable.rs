@@ -104,8 +104,8 @@ impl Registry {
     }
 
     /// Returns true if a repository can serve an image whole: a manifest with all its content, or an index with all its
-    /// entries that were pushed. A place counts while it is there. A file
-    /// that another process deletes is missed within a second. Blocks.
+    /// entries that were pushed. A place counts while it is there. A file that another process deletes is missed within
+    /// a second. Blocks.
     ///
     /// # Errors
     /// Returns an error if the disk fails.

@@ -31,8 +31,7 @@ impl Registry {
         if !self.places.has_repository(served) {
             return Ok(());
         }
-        let blobs: Vec<Descriptor> = content.children().filter(|blob| !blob.is_foreign()).cloned().collect();
-        for blob in blobs {
+        for blob in content.children().filter(|blob| !blob.is_foreign()) {
             if self.size_in_place(name, &blob.digest)? != Some(blob.size) {
                 continue;
             }
@@ -51,7 +50,7 @@ impl Registry {
             if let BlobState::Missing | BlobState::Partial(_) = state {
                 let _slot = self.budgets.take_upload(client)?;
                 self.check_space(blob.size)?;
-                match self.copy_from_place(name, &blob, state).await {
+                match self.copy_from_place(name, blob, state).await {
                     Ok(true) => {}
                     Ok(false) => continue,
                     Err(error) => {

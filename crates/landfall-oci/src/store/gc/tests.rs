@@ -2,19 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
-use camino::Utf8PathBuf;
 use landfall_core::oci_types::Descriptor;
 
 use super::*;
 use crate::digest::digest_of;
 use crate::image::BlobState;
-
-fn mk_store() -> (tempfile::TempDir, Utf8PathBuf, ContentStore) {
-    let directory = tempfile::tempdir().unwrap();
-    let root = Utf8PathBuf::from_path_buf(directory.path().join("store")).unwrap();
-    let store = ContentStore::open(&root).unwrap();
-    (directory, root, store)
-}
+use crate::store::tests::mk_store;
 
 fn mk_blob(content: &[u8]) -> Descriptor {
     Descriptor::new("", digest_of(content), content.len() as u64)
@@ -22,7 +15,7 @@ fn mk_blob(content: &[u8]) -> Descriptor {
 
 #[test]
 fn a_partial_file_is_deleted_when_it_is_older_than_a_week() {
-    let (_directory, _, store) = mk_store();
+    let (_directory, store) = mk_store();
     let blobs = [&b"one"[..], b"another"].map(mk_blob);
     for blob in &blobs {
         store.writer(blob, 0).unwrap().append(b"on").unwrap();
@@ -43,7 +36,7 @@ fn a_partial_file_is_deleted_when_it_is_older_than_a_week() {
 
 #[test]
 fn a_blob_that_is_a_root_alone_is_kept() {
-    let (_directory, _, store) = mk_store();
+    let (_directory, store) = mk_store();
     for content in [b"kept", b"gone"] {
         store.write_blob_bytes(&mk_blob(content), content).unwrap();
     }
@@ -60,7 +53,8 @@ fn a_blob_that_is_a_root_alone_is_kept() {
 
 #[test]
 fn the_bytes_of_all_partial_files_are_counted() {
-    let (_directory, root, store) = mk_store();
+    let (_directory, store) = mk_store();
+    let root = store.root();
     assert_eq!(store.unfinished_bytes().unwrap(), 0);
     let blob = mk_blob(b"partial");
     store.writer(&blob, 0).unwrap().append(b"part").unwrap();
@@ -70,7 +64,8 @@ fn the_bytes_of_all_partial_files_are_counted() {
 
 #[test]
 fn a_missing_directory_is_empty_and_one_that_cannot_be_read_is_an_error() {
-    let (_directory, root, store) = mk_store();
+    let (_directory, store) = mk_store();
+    let root = store.root();
     store.write_blob_bytes(&mk_blob(b"blob"), b"blob").unwrap();
     let sha512 = root.join(BLOBS).join("sha512");
     std::fs::remove_dir(&sha512).unwrap();

@@ -4,7 +4,6 @@
 
 use std::time::SystemTime;
 
-use camino::Utf8PathBuf;
 use landfall_core::oci_types::media_type;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -12,15 +11,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::digest::digest_of;
 use crate::store::gc::Roots;
+use crate::store::tests::mk_store;
 
 const UNKNOWN: &str = "application/vnd.example.v1+json";
-
-fn mk_store() -> (tempfile::TempDir, ContentStore) {
-    let directory = tempfile::tempdir().unwrap();
-    let root = Utf8PathBuf::from_path_buf(directory.path().join("store")).unwrap();
-    let store = ContentStore::open(&root).unwrap();
-    (directory, store)
-}
 
 fn write(store: &ContentStore, bytes: &[u8]) -> Digest {
     let digest = digest_of(bytes);

@@ -2,13 +2,7 @@
 
 use super::*;
 use crate::digest::digest_of;
-
-fn mk_store() -> (tempfile::TempDir, ContentStore) {
-    let directory = tempfile::tempdir().unwrap();
-    let root = Utf8PathBuf::from_path_buf(directory.path().join("store")).unwrap();
-    let store = ContentStore::open(&root).unwrap();
-    (directory, store)
-}
+use crate::store::tests::mk_store;
 
 fn files_in_ingest(store: &ContentStore) -> usize {
     std::fs::read_dir(store.root().join(INGEST)).unwrap().count()

@@ -2,19 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
-use camino::Utf8PathBuf;
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::media_type;
 
 use super::*;
 use crate::digest::digest_of;
-
-fn mk_store() -> (tempfile::TempDir, ContentStore) {
-    let directory = tempfile::tempdir().unwrap();
-    let root = Utf8PathBuf::from_path_buf(directory.path().join("store")).unwrap();
-    let store = ContentStore::open(&root).unwrap();
-    (directory, store)
-}
+use crate::store::tests::mk_store;
 
 /// Returns an index without entries; `note` tells it from others.
 fn mk_index(note: &str) -> RawManifest {

@@ -301,12 +301,7 @@ async fn send(router: &Router, method: &str, path: &str) -> Answer {
         .method(method)
         .uri(path)
         .body(Body::from("body"));
-    let (parts, body) = router.clone().oneshot(request.unwrap()).await.unwrap().into_parts();
-    Answer {
-        status: parts.status.as_u16(),
-        headers: parts.headers,
-        body: body.collect().await.unwrap().to_bytes(),
-    }
+    ask(router, request.unwrap()).await
 }
 
 #[tokio::test]

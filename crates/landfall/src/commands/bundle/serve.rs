@@ -13,7 +13,7 @@ use landfall_oci::content::names::plain_names;
 use landfall_oci::content::place::Place;
 use landfall_oci::content::places::Places;
 use landfall_registry::fast_path::with_fast_path;
-use landfall_registry::{Policy, place_service};
+use landfall_registry::place_service;
 use tokio_util::sync::CancellationToken;
 
 use super::BundleKeyArgs;
@@ -90,7 +90,6 @@ async fn serve_bundles(
             .with_context(|| format!("cannot serve the bundle `{path}`"))?;
         tracing::info!(bundle = %path, %id, images, "the bundle is served");
     }
-    let policy: Policy = args.listen.policy(&files);
-    let http = with_fast_path(place_service(places, policy));
+    let http = with_fast_path(place_service(places, args.listen.policy(&files)));
     args.listen.serve(files, http, context, shutdown).await
 }
