@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use landfall_core::bundle::document::DOCUMENT_PATH;
 use landfall_core::bundle::frame::{self, BLOCK_SIZE, FRAME_CONTENT_MAX, split_frames};
 use landfall_core::bundle::seek_table::{SeekEntry, SeekTableError, parse_seek_table};
+use landfall_core::bundle::trust::DocumentProblem;
 use landfall_core::oci_types::{ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::sync::lock;
@@ -16,6 +17,7 @@ use twox_hash::XxHash64;
 use super::error::BundleError;
 use super::placement::{BundleForm, PlacedBlob, low_bits};
 use super::reader::{BlobLocation, BundleFile};
+use super::signature::{Checked, HostKeys};
 use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::layout::blob_path;
 
@@ -112,6 +114,15 @@ impl BundleFile {
             damages.push(self.damage(DamagedPart::SeekTable(problem)));
         }
         Ok((damages, table))
+    }
+
+    /// Checks the signatures against the keys of a host.
+    ///
+    /// # Errors
+    /// If the list of signatures cannot be read.
+    pub fn check_signatures(&self, keys: &HostKeys) -> Result<Checked, DocumentProblem> {
+        let signatures = self.signatures().map(|bytes| &bytes[..]);
+        keys.check_bundle(self.document_bytes(), signatures)
     }
 
     /// Checks the files and blobs of the head, which are in memory.

@@ -17,7 +17,7 @@ use landfall_registry::Registry;
 use tokio::sync::broadcast;
 
 use super::courier::{Outcome, existing_receipt, write_needs, write_receipt};
-use super::trust::{edition_of, trust_of};
+use super::trust::trust_of;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
@@ -196,7 +196,7 @@ impl Opened {
 
     fn decide_trust(&mut self, host: &Host, active: &ActiveConfig, ledger: &LedgerFile) -> anyhow::Result<()> {
         self.trust = Some(Decision::Refuse);
-        let edition = edition_of(&self.file);
+        let edition = self.file.document().edition();
         let seen = edition.and_then(|edition| ledger.get().series.get(&edition.series).copied());
         let settings = &active.settings.landfall.bundles;
         let trust = trust_of(settings, &host.root, &self.file, seen.unwrap_or_default())?;
@@ -244,7 +244,7 @@ impl Opened {
 
     /// Remembers the bundle's place in its series, so that an older one is refused from now on.
     fn raise_sequence(&self, ledger: &mut LedgerFile) -> anyhow::Result<()> {
-        let Some(edition) = edition_of(&self.file) else {
+        let Some(edition) = self.file.document().edition() else {
             return Ok(());
         };
         ledger.update(|ledger| {
