@@ -182,16 +182,18 @@ impl Bundles {
             };
             opened.supersede(&superseded);
             superseded.extend(opened.names());
-            let (_, step) = next_step(&opened.facts(&host.store).await);
+            let missing = opened.missing(&host.store).await;
+            let (_, step) = next_step(&opened.facts(missing.len()));
             if matches!(step, BundleStep::Adopt | BundleStep::Serve) {
-                opened.adopt(host, active).await;
+                opened.adopt(host, active, &missing).await;
                 self.show(host, ledger, Vec::new()).await;
             }
         }
         for opened in self.opened.values_mut() {
-            let (_, step) = next_step(&opened.facts(&host.store).await);
+            let missing = opened.missing(&host.store).await;
+            let (_, step) = next_step(&opened.facts(missing.len()));
             if step == BundleStep::WriteReceipt {
-                opened.write_receipt(host).await;
+                opened.write_receipt(host, missing).await;
             }
         }
         let is_done = |path: &camino::Utf8Path| {

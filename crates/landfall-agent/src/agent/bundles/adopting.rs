@@ -24,11 +24,10 @@ use crate::failure::find_hint;
 
 impl Opened {
     /// Copies the images that the content store lacks. An image that fails does not stop the others.
-    pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig) {
+    pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig, missing: &[BundledImage]) {
         let source = self.source();
-        let missing = self.missing(&host.store).await;
         let asked = self.served.as_mut().map_or_else(Vec::new, Served::take_reads);
-        let pending = describe(&source, &missing, active).await;
+        let pending = describe(&source, missing, active).await;
         let begun = Instant::now();
         let (mut wanted, mut failures) = (Vec::new(), Vec::new());
         for number in order_of_adoption(&pending, &asked) {

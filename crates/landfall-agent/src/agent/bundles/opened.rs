@@ -120,14 +120,16 @@ impl Opened {
         let find = move || {
             let images = file.document().images.iter();
             images
-                .filter(|image| !superseded.contains(&image.name.canonical()) && !has_image(&store, image))
+                .filter(|image| !superseded.contains(&image.name.canonical()))
+                .filter(|image| !has_image(&store, &image.name, &image.digest))
                 .cloned()
                 .collect()
         };
         tokio::task::spawn_blocking(find).await.unwrap_or_default()
     }
 
-    pub(super) async fn facts(&self, store: &ContentStore) -> BundleFacts {
+    /// Returns the facts. `missing` is the number of images that the content store lacks.
+    pub(super) fn facts(&self, missing: usize) -> BundleFacts {
         let images = self.file.document().images.len();
         BundleFacts {
             file: FileState::Complete,
@@ -135,7 +137,7 @@ impl Opened {
             needs: self.needs,
             is_served: self.is_taken(),
             images,
-            adopted: images - self.missing(store).await.len().min(images),
+            adopted: images - missing.min(images),
             has_receipt: self.receipt.is_some(),
         }
     }
@@ -161,7 +163,8 @@ impl Opened {
         }
         let had_problem = self.problem.take();
         loop {
-            let (_, step) = next_step(&self.facts(&host.store).await);
+            // Before the bundle is taken, it does not matter which images are here.
+            let (_, step) = next_step(&self.facts(0));
             let decided = match step {
                 BundleStep::DecideTrust => self.decide_trust(host, active, ledger),
                 BundleStep::CheckNeeds => self.check_needs(host).await,
@@ -232,11 +235,10 @@ impl Opened {
         Ok(())
     }
 
-    /// Writes the receipt of the adopted bundle.
-    pub(super) async fn write_receipt(&mut self, host: &Host) {
-        let lacking = self.missing(&host.store).await.into_iter().map(|image| image.name);
+    /// Writes the receipt of the adopted bundle. `missing` holds the images that the content store lacks.
+    pub(super) async fn write_receipt(&mut self, host: &Host, missing: Vec<BundledImage>) {
         let outcome = Outcome {
-            lacking: lacking.collect(),
+            lacking: missing.into_iter().map(|image| image.name).collect(),
             bad: self.bad.clone(),
         };
         self.receipt = write_receipt(host, &self.path, self.file.clone(), outcome).await;
@@ -262,9 +264,7 @@ impl Opened {
 }
 
 /// Returns true if the store has an image of a bundle, complete and under its name.
-fn has_image(store: &ContentStore, image: &BundledImage) -> bool {
-    let named = store
-        .image(&image.name)
-        .is_some_and(|stored| stored.digest == image.digest);
-    named && matches!(store.is_complete(&image.digest), Ok(true))
+pub(super) fn has_image(store: &ContentStore, name: &ImageReference, digest: &Digest) -> bool {
+    let named = store.image(name).is_some_and(|stored| stored.digest == *digest);
+    named && matches!(store.is_complete(digest), Ok(true))
 }
