@@ -150,7 +150,7 @@ impl Bundles {
             let is_wanted = opened.is_taken();
             match (&registry, &opened.served) {
                 (Some(registry), None) if is_wanted => {
-                    let place = Place::open(Arc::new(opened.source()), |image| active.primary_names(image)).await;
+                    let place = Place::open(Arc::new(opened.source()), active.primary_names()).await;
                     match Served::add(place, registry.clone()) {
                         Ok(served) => opened.served = Some(served),
                         Err(error) => tracing::warn!(bundle = %opened.path, %error, "a bundle is not served in place"),
