@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::resolve::{BundleOffer, BundleOffers, Candidate, Why};
+use landfall_core::resolve::{BundleOffers, Candidate, Why};
 use landfall_oci::bundle::{BundleFile, BundleSource};
 use landfall_oci::image::TransferError;
 
@@ -27,11 +27,10 @@ impl OfferedBundles {
         let files: Vec<_> = files.collect();
         let mut offers = BundleOffers::default();
         for file in &files {
-            let offer = BundleOffer {
-                id: file.id().clone(),
-                name: file.path().to_string(),
-            };
-            offers.add(offer, file.document().images.iter().map(|image| image.name.clone()));
+            offers.add(
+                file.path().to_string(),
+                file.document().images.iter().map(|image| image.name.clone()),
+            );
         }
         OfferedBundles {
             files,
