@@ -83,7 +83,7 @@ impl Bundles {
             .iter()
             .filter_map(|id| self.opened.get(id))
             .filter(|opened| opened.is_taken());
-        let offered = OfferedBundles::new(taken.map(|opened| opened.file.clone()));
+        let offered = OfferedBundles::new(taken.map(|opened| (opened.file.clone(), opened.source.clone())));
         if offered != *self.offered {
             self.offered = Arc::new(offered);
         }
@@ -150,7 +150,7 @@ impl Bundles {
             let is_wanted = opened.is_taken();
             match (&registry, &opened.served) {
                 (Some(registry), None) if is_wanted => {
-                    let place = Place::open(Arc::new(opened.source()), active.primary_names()).await;
+                    let place = Place::open(Arc::new(opened.source.clone()), active.primary_names()).await;
                     match Served::add(place, registry.clone()) {
                         Ok(served) => opened.served = Some(served),
                         Err(error) => tracing::warn!(bundle = %opened.path, %error, "a bundle is not served in place"),

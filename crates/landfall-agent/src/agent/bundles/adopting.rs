@@ -26,7 +26,7 @@ use crate::failure::find_hint;
 impl Opened {
     /// Copies the images that the content store lacks. An image that fails does not stop the others.
     pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig, missing: &[BundledImage]) {
-        let source = self.source();
+        let source = self.source.clone();
         let asked = self.served.as_mut().map_or_else(Vec::new, Served::take_reads);
         let pending = describe(&source, missing, active).await;
         let begun = Instant::now();

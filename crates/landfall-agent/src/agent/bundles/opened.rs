@@ -28,6 +28,7 @@ use crate::failure::{error_line, find_hint_in_context};
 pub(super) struct Opened {
     pub(super) path: Utf8PathBuf,
     pub(super) file: Arc<BundleFile>,
+    pub(super) source: BundleSource,
     trust: Option<Decision>,
     /// True if a key of this host signed it.
     is_signed: bool,
@@ -78,6 +79,7 @@ impl Opened {
     pub(super) fn new(path: Utf8PathBuf, file: Arc<BundleFile>) -> Opened {
         Opened {
             path,
+            source: BundleSource::new(file.clone()),
             file,
             trust: None,
             is_signed: false,
@@ -89,10 +91,6 @@ impl Opened {
             bad: BTreeSet::new(),
             receipt: None,
         }
-    }
-
-    pub(super) fn source(&self) -> BundleSource {
-        BundleSource::new(self.file.clone())
     }
 
     /// Returns true if images are taken from the bundle.
