@@ -247,6 +247,7 @@ async fn needs_that_the_site_lacks_are_found_before_the_first_write() {
     let bundle = offline.bundle("delta.tar.zst");
     assert_eq!((bundle.phase, bundle.adopted), (BundlePhase::Refused, 0));
     assert!(bundle.problem.unwrap().contains("`example.io/extra:1`"));
+    assert!(bundle.hint.unwrap().starts_with("take `needs.json` back"));
     let needs: serde_json::Value =
         serde_json::from_slice(&std::fs::read(format!("{path}.needs.json")).unwrap()).unwrap();
     assert_eq!(needs["needs"][0]["digest"], layer.as_str());

@@ -18,7 +18,7 @@ use crate::reference::{ImageReference, ReferenceError, RegistryHost};
 use crate::settings::{ImageRole, Primary, RegistryRole, RulePrefix, Settings};
 use prefix::{PrefixMap, below, join};
 
-pub use bundles::{BundleOffer, BundleOffers};
+pub use bundles::BundleOffers;
 
 /// The resolution rules of one [`Settings`], compiled for fast look-up.
 #[derive(Debug)]

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 
+use landfall_core::bundle::adoption::NeedsMissing;
 use landfall_core::bundle::pieces::{PieceSetError, SplitPlanError};
 use landfall_core::bundle::trust::{KeyRefusal, Refusal};
 use landfall_core::cosign::ImageRefusal;
 use landfall_core::failure::hint_as;
+use landfall_core::report::InventoryError;
 use landfall_net::output_path::OutputPathError;
 
 use crate::archive::ChoiceError;
@@ -41,6 +43,8 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<ForeignLayersRefused>(error))
         .or_else(|| hint_as::<PieceSetError>(error))
         .or_else(|| hint_as::<SplitPlanError>(error))
+        .or_else(|| hint_as::<NeedsMissing>(error))
+        .or_else(|| hint_as::<InventoryError>(error))
         .or_else(|| hint_as::<Refusal>(error))
         .or_else(|| hint_as::<KeyRefusal>(error))
         .or_else(|| hint_as::<ImageRefusal>(error))
@@ -85,6 +89,13 @@ mod tests {
             source: Some(Box::new(Fault::Body(transfer))),
         };
         assert_eq!(find_hint(&below, hint_of).as_deref(), hint);
+    }
+
+    #[test]
+    fn a_file_that_is_no_inventory_has_advice() {
+        let error = landfall_core::report::Inventory::parse(b"{}").unwrap_err();
+        let hint = Some("write one at the site: `landfall inventory export`");
+        assert_eq!(find_hint(&error, hint_of).as_deref(), hint);
     }
 
     /// The advice of the copy comes before that of the registry.

@@ -70,10 +70,12 @@ impl ActiveConfig {
         }
     }
 
-    /// Returns the repositories of an image in the primary registry.
-    pub(crate) fn primary_names(&self, image: &ImageReference) -> Vec<Repository> {
+    /// Returns a function that gives the repositories of an image in the primary registry.
+    pub(crate) fn primary_names(&self) -> impl Fn(&ImageReference) -> Vec<Repository> {
         let resolver = Resolver::new(&self.settings);
-        let target = resolver.primary_target(image, resolver.role_of(image));
-        target.map(|target| target.repository).into_iter().collect()
+        move |image| {
+            let target = resolver.primary_target(image, resolver.role_of(image));
+            target.map(|target| target.repository).into_iter().collect()
+        }
     }
 }

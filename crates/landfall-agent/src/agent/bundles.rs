@@ -83,7 +83,7 @@ impl Bundles {
             .iter()
             .filter_map(|id| self.opened.get(id))
             .filter(|opened| opened.is_taken());
-        let offered = OfferedBundles::new(taken.map(|opened| opened.file.clone()));
+        let offered = OfferedBundles::new(taken.map(|opened| (opened.file.clone(), opened.source.clone())));
         if offered != *self.offered {
             self.offered = Arc::new(offered);
         }
@@ -150,7 +150,7 @@ impl Bundles {
             let is_wanted = opened.is_taken();
             match (&registry, &opened.served) {
                 (Some(registry), None) if is_wanted => {
-                    let place = Place::open(Arc::new(opened.source()), |image| active.primary_names(image)).await;
+                    let place = Place::open(Arc::new(opened.source.clone()), active.primary_names()).await;
                     match Served::add(place, registry.clone()) {
                         Ok(served) => opened.served = Some(served),
                         Err(error) => tracing::warn!(bundle = %opened.path, %error, "a bundle is not served in place"),
@@ -182,16 +182,18 @@ impl Bundles {
             };
             opened.supersede(&superseded);
             superseded.extend(opened.names());
-            let (_, step) = next_step(&opened.facts(&host.store).await);
+            let missing = opened.missing(&host.store).await;
+            let (_, step) = next_step(&opened.facts(missing.len()));
             if matches!(step, BundleStep::Adopt | BundleStep::Serve) {
-                opened.adopt(host, active).await;
+                opened.adopt(host, active, &missing).await;
                 self.show(host, ledger, Vec::new()).await;
             }
         }
         for opened in self.opened.values_mut() {
-            let (_, step) = next_step(&opened.facts(&host.store).await);
+            let missing = opened.missing(&host.store).await;
+            let (_, step) = next_step(&opened.facts(missing.len()));
             if step == BundleStep::WriteReceipt {
-                opened.write_receipt(host).await;
+                opened.write_receipt(host, missing).await;
             }
         }
         let is_done = |path: &camino::Utf8Path| {

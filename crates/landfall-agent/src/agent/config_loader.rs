@@ -120,11 +120,10 @@ impl ConfigLoader {
 
     /// Plans the images anew, if other bundles are here than before.
     pub(crate) fn offer(&mut self, host: &Host, bundles: &Arc<OfferedBundles>) {
-        let Some(active) = self.active.take() else { return };
-        let active = match Arc::ptr_eq(&active.bundles, bundles) {
-            true => active,
-            false => Arc::new(active.with_bundles(bundles.clone())),
+        let Some(active) = self.active.as_ref().filter(|active| active.bundles != *bundles) else {
+            return;
         };
+        let active = Arc::new(active.with_bundles(bundles.clone()));
         host.status.update(|status| {
             for image in &active.planned {
                 if let Some(shown) = status.images.get_mut(&image.canonical.to_string()) {

@@ -173,8 +173,8 @@ async fn take_from_bundle(
 /// Returns the name of a candidate in messages.
 fn name_candidate(active: &ActiveConfig, candidate: &Candidate) -> String {
     match candidate.why {
-        Why::Bundle(number) => match active.bundles.offers().get(number) {
-            Some(bundle) => format!("taken from the bundle `{}`", bundle.name),
+        Why::Bundle(number) => match active.bundles.offers().name(number) {
+            Some(bundle) => format!("taken from the bundle `{bundle}`"),
             None => "taken from a bundle".to_owned(),
         },
         _ => format!("fetched from `{}`", candidate.reference),

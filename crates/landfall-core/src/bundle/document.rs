@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::trust::Edition;
 use crate::failure::Hint;
 use crate::lenient;
 use crate::oci_types::{Descriptor, Platform};
@@ -228,6 +229,15 @@ impl BundleDocument {
     /// Returns the blobs in the head, in the order of the file.
     pub fn head(&self) -> impl Iterator<Item = &BundledBlob> {
         self.blobs.iter().filter(|blob| blob.how == BlobPlace::Head)
+    }
+
+    /// Returns the place of the bundle in its series; `None` if it belongs to none.
+    #[must_use]
+    pub fn edition(&self) -> Option<Edition> {
+        Some(Edition {
+            series: self.series.clone()?,
+            sequence: self.sequence?,
+        })
     }
 
     /// Returns the number of bytes of all blobs in the bundle.

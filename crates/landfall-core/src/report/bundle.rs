@@ -212,7 +212,8 @@ impl BundleImageRow {
 }
 
 impl BundleNeed {
-    fn of(need: &crate::bundle::document::NeededBlob) -> BundleNeed {
+    #[must_use]
+    pub fn of(need: &crate::bundle::document::NeededBlob) -> BundleNeed {
         BundleNeed {
             digest: need.digest.to_string(),
             bytes: need.size,

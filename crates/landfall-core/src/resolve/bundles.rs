@@ -2,28 +2,20 @@
 
 use std::collections::HashMap;
 
-use crate::reference::{Digest, ImageReference};
-
-/// A bundle that a host takes images from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BundleOffer {
-    /// Id of the bundle.
-    pub id: Digest,
-    /// The name of the bundle in messages.
-    pub name: String,
-}
+use crate::reference::ImageReference;
 
 /// The bundles of a host, the preferred one first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BundleOffers {
-    bundles: Vec<BundleOffer>,
+    /// Names in messages.
+    bundles: Vec<String>,
     /// Canonical name to the bundles with that image.
     images: HashMap<ImageReference, Vec<usize>>,
 }
 
 impl BundleOffers {
-    /// Adds a bundle behind the others.
-    pub fn add(&mut self, bundle: BundleOffer, images: impl IntoIterator<Item = ImageReference>) {
+    /// Adds a bundle behind the others. `bundle` is its name in messages.
+    pub fn add(&mut self, bundle: String, images: impl IntoIterator<Item = ImageReference>) {
         let number = self.bundles.len();
         self.bundles.push(bundle);
         for image in images {
@@ -34,9 +26,10 @@ impl BundleOffers {
         }
     }
 
+    /// Returns the name of a bundle in messages.
     #[must_use]
-    pub fn get(&self, number: usize) -> Option<&BundleOffer> {
-        self.bundles.get(number)
+    pub fn name(&self, number: usize) -> Option<&str> {
+        self.bundles.get(number).map(String::as_str)
     }
 
     /// Returns the bundles with an image, and its name in them.
@@ -58,12 +51,8 @@ mod tests {
     fn mk_offers(images: &[&[&str]]) -> Arc<BundleOffers> {
         let mut offers = BundleOffers::default();
         for (number, images) in images.iter().enumerate() {
-            let id = format!("sha256:{number:064}").parse().unwrap();
             let name = format!("/media/{number}.tar.zst");
-            offers.add(
-                BundleOffer { id, name },
-                images.iter().map(|image| image.parse().unwrap()),
-            );
+            offers.add(name, images.iter().map(|image| image.parse().unwrap()));
         }
         Arc::new(offers)
     }

@@ -41,8 +41,8 @@ impl Resolver<'_> {
             Why::NotPossible => "the rules turn it into a name that is not a valid repository: unchanged".to_owned(),
             Why::NoExternal => "no external registry is set: the registry written in the profile".to_owned(),
             Why::RedirectionOff => "redirection is off (`stylus.imageRedirectWebhook.enable: false`)".to_owned(),
-            Why::Bundle(index) => match self.bundles.get(index) {
-                Some(bundle) => format!("the bundle `{}` has it: no network is needed", bundle.name),
+            Why::Bundle(index) => match self.bundles.name(index) {
+                Some(bundle) => format!("the bundle `{bundle}` has it: no network is needed"),
                 None => "a bundle has it: no network is needed".to_owned(),
             },
             Why::SyncFromOrigin => {

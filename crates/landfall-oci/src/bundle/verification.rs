@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use landfall_core::bundle::frame::{self, BLOCK_SIZE, FRAME_CONTENT_MAX, split_frames};
 use landfall_core::bundle::seek_table::{SeekEntry, SeekTableError, parse_seek_table};
+use landfall_core::bundle::trust::DocumentProblem;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::sync::lock;
 use twox_hash::XxHash64;
@@ -16,6 +17,7 @@ use super::error::BundleError;
 use super::graph::{Visited, walk_manifests};
 use super::placement::{BundleForm, PlacedBlob, low_bits, stored_entry};
 use super::reader::{BlobLocation, BundleFile};
+use super::signature::{Checked, HostKeys};
 use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::layout::blob_path;
 
@@ -97,6 +99,15 @@ impl BundleFile {
             damaged.push(DamagedPart::SeekTable(problem));
         }
         Ok((self.name_images(damaged), table))
+    }
+
+    /// Checks the signatures against the keys of a host.
+    ///
+    /// # Errors
+    /// If the list of signatures cannot be read.
+    pub fn check_signatures(&self, keys: &HostKeys) -> Result<Checked, DocumentProblem> {
+        let signatures = self.signatures().map(|bytes| &bytes[..]);
+        keys.check_bundle(self.document_bytes(), signatures)
     }
 
     /// Checks the files and blobs of the head, which are in memory.

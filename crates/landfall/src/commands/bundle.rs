@@ -14,7 +14,7 @@ mod verify;
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
-use landfall_core::bundle::trust::{Edition, Evidence, HighestSeen, OlderBundles, Refusal, Trust, decide_trust};
+use landfall_core::bundle::trust::{Evidence, HighestSeen, OlderBundles, Refusal, Trust, decide_trust};
 use landfall_core::cosign::{CosignOutcome, ImageRefusal};
 use landfall_core::failure::{Explanation, Hint as _};
 use landfall_core::reference::Digest;
@@ -91,13 +91,8 @@ impl BundleKeyArgs {
         let keys = keys.collect::<anyhow::Result<Vec<PublicKey>>>()?;
         let keys = HostKeys::new(keys, []).context("cannot use the public keys")?;
         let refused = || format!("the bundle `{}` is refused", file.path());
-        let signatures = file.signatures().map(|bytes| &bytes[..]);
-        let checked = keys
-            .check_bundle(file.document_bytes(), signatures)
-            .with_context(refused)?;
-        let document = file.document();
-        let edition = document.series.clone().zip(document.sequence);
-        let edition = edition.map(|(series, sequence)| Edition { series, sequence });
+        let checked = file.check_signatures(&keys).with_context(refused)?;
+        let edition = file.document().edition();
         let trust = decide_trust(&Evidence {
             keys: keys.ring(),
             checks: &checked.checks,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::bundle::adoption::check_needs;
+use landfall_core::bundle::document::NeededBlob;
 use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::ImageReference;
@@ -135,16 +137,13 @@ impl OpenBundles {
         let mut missing = Vec::new();
         for file in &self.files {
             let by_blob = file.images_by_blob();
-            for need in &file.document().needs {
+            let has = |need: &NeededBlob| {
                 let images = by_blob.get(&need.digest).map_or(&[][..], Vec::as_slice);
                 let sinks = transfers.iter().filter_map(|transfer| {
                     let is_with = images.iter().any(|name| name.to_string() == transfer.source);
                     transfer.opened.as_ref().ok().filter(|_| is_with)
                 });
                 let mut sinks = sinks.peekable();
-                if sinks.peek().is_none() {
-                    continue;
-                }
                 let blob = Descriptor::new("application/octet-stream", need.digest.clone(), need.size);
                 // Where a registry cannot be asked, the copy says why.
                 let has_blob = |sink: &dyn landfall_oci::image::ImageSink| {
@@ -153,17 +152,15 @@ impl OpenBundles {
                         Ok(BlobState::Missing | BlobState::Partial(_))
                     )
                 };
-                if !sinks.any(|transfer| has_blob(&*transfer.sink)) {
-                    missing.push(BundleNeed {
-                        digest: need.digest.to_string(),
-                        bytes: need.size,
-                        image: need.image.to_string(),
-                    });
-                }
+                // A blob of images that are not copied is not needed.
+                sinks.peek().is_none() || sinks.any(|transfer| has_blob(&*transfer.sink))
+            };
+            if let Err(lacking) = check_needs(&file.document().needs, has) {
+                missing.extend(lacking.missing);
             }
         }
         let Some(first) = missing.first() else { return Ok(()) };
-        let text = serde_json::to_vec_pretty(&missing)?;
+        let text = serde_json::to_vec_pretty(&missing.iter().map(BundleNeed::of).collect::<Vec<_>>())?;
         durable::replace_file(Utf8Path::new(NEEDS_FILE), &text).context("cannot write the list of missing blobs")?;
         let others = match missing.len() {
             1 => String::new(),
@@ -172,7 +169,7 @@ impl OpenBundles {
         Err(Explanation::new(
             format!(
                 "nothing was written, because the bundle counts on blob `{}` of `{}` ({} bytes), which is not there{others}",
-                first.digest, first.image, first.bytes
+                first.digest, first.image, first.size
             ),
             format!("bring a bundle with these blobs: `{NEEDS_FILE}` lists them"),
         )

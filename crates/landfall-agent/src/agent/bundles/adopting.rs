@@ -1,5 +1,6 @@
 //! The copy of a bundle's images into the content store.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use landfall_core::bundle::adoption::{PendingImage, order_of_adoption};
@@ -24,11 +25,10 @@ use crate::failure::find_hint;
 
 impl Opened {
     /// Copies the images that the content store lacks. An image that fails does not stop the others.
-    pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig) {
-        let source = self.source();
-        let missing = self.missing(&host.store).await;
+    pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig, missing: &[BundledImage]) {
+        let source = self.source.clone();
         let asked = self.served.as_mut().map_or_else(Vec::new, Served::take_reads);
-        let pending = describe(&source, &missing, active).await;
+        let pending = describe(&source, missing, active).await;
         let begun = Instant::now();
         let (mut wanted, mut failures) = (Vec::new(), Vec::new());
         for number in order_of_adoption(&pending, &asked) {
@@ -116,10 +116,13 @@ async fn copy_all(
 
 /// Returns what decides about the order of adoption.
 async fn describe(source: &BundleSource, images: &[BundledImage], active: &ActiveConfig) -> Vec<PendingImage> {
+    // The first place of an image counts.
+    let planned = active.planned.iter().enumerate().rev();
+    let planned: HashMap<_, _> = planned.map(|(number, image)| (&image.canonical, number)).collect();
     let mut described = Vec::with_capacity(images.len());
     for image in images {
         let name = image.name.canonical();
-        let mut content: std::collections::HashSet<Digest> = [image.digest.clone()].into();
+        let mut content: HashSet<Digest> = [image.digest.clone()].into();
         let mut pending = vec![image.digest.clone()];
         while let Some(digest) = pending.pop() {
             let Ok(manifest) = source.fetch_manifest(digest.as_str()).await else {
@@ -135,7 +138,7 @@ async fn describe(source: &BundleSource, images: &[BundledImage], active: &Activ
             }
         }
         described.push(PendingImage {
-            planned: active.planned.iter().position(|planned| planned.canonical == name),
+            planned: planned.get(&name).copied(),
             name,
             content,
         });

@@ -81,9 +81,9 @@ pub(super) async fn write_needs(host: &Host, bundle: &Utf8Path, id: &Digest, mis
         missing.clone(),
     );
     let write = move || write_first(&places, &BundleNeeds::new(&site, &id, &missing));
-    match tokio::task::spawn_blocking(write).await {
-        Ok(Ok(path)) => tracing::info!(%bundle, %path, "the needs of a bundle are written"),
-        Ok(Err(error)) => tracing::warn!(%bundle, %error, "the needs of a bundle cannot be written"),
+    let written = tokio::task::spawn_blocking(write).await;
+    match written.map_err(io::Error::other).flatten() {
+        Ok(path) => tracing::info!(%bundle, %path, "the needs of a bundle are written"),
         Err(error) => tracing::warn!(%bundle, %error, "the needs of a bundle cannot be written"),
     }
 }

@@ -1,40 +1,51 @@
 //! The bundles that the phases take images from.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::resolve::{BundleOffer, BundleOffers, Candidate, Why};
+use landfall_core::resolve::{BundleOffers, Candidate, Why};
 use landfall_oci::bundle::{BundleFile, BundleSource};
 use landfall_oci::image::TransferError;
 
 /// Bundles, the preferred one first, in the order of [`BundleOffers`].
 #[derive(Debug, Default)]
 pub(crate) struct OfferedBundles {
-    files: Vec<Arc<BundleFile>>,
+    bundles: Vec<Offered>,
     offers: Arc<BundleOffers>,
+}
+
+/// A bundle that images are taken from.
+#[derive(Debug)]
+struct Offered {
+    file: Arc<BundleFile>,
+    source: BundleSource,
+    /// Digests of the images by their canonical names.
+    images: HashMap<ImageReference, Digest>,
 }
 
 impl PartialEq for OfferedBundles {
     fn eq(&self, other: &OfferedBundles) -> bool {
-        let same = |(one, another): (&Arc<BundleFile>, &Arc<BundleFile>)| Arc::ptr_eq(one, another);
-        self.files.len() == other.files.len() && self.files.iter().zip(&other.files).all(same)
+        let same = |(one, another): (&Offered, &Offered)| Arc::ptr_eq(&one.file, &another.file);
+        self.bundles.len() == other.bundles.len() && self.bundles.iter().zip(&other.bundles).all(same)
     }
 }
 
 impl OfferedBundles {
-    pub(crate) fn new(files: impl Iterator<Item = Arc<BundleFile>>) -> OfferedBundles {
-        let files: Vec<_> = files.collect();
+    pub(super) fn new(taken: impl Iterator<Item = (Arc<BundleFile>, BundleSource)>) -> OfferedBundles {
         let mut offers = BundleOffers::default();
-        for file in &files {
-            let offer = BundleOffer {
-                id: file.id().clone(),
-                name: file.path().to_string(),
-            };
-            offers.add(offer, file.document().images.iter().map(|image| image.name.clone()));
+        let mut bundles = Vec::new();
+        for (file, source) in taken {
+            let images = file.document().images.iter();
+            offers.add(file.path().to_string(), images.clone().map(|image| image.name.clone()));
+            // Of two images with one name, the first counts.
+            let images = images.rev().map(|image| (image.name.canonical(), image.digest.clone()));
+            let images = images.collect();
+            bundles.push(Offered { file, source, images });
         }
         OfferedBundles {
-            files,
+            bundles,
             offers: Arc::new(offers),
         }
     }
@@ -49,14 +60,13 @@ impl OfferedBundles {
     ///
     /// If the bundle is no longer there.
     pub(crate) fn source(&self, candidate: &Candidate) -> Result<(BundleSource, Digest), TransferError> {
-        let file = match candidate.why {
-            Why::Bundle(number) => self.files.get(number),
+        let bundle = match candidate.why {
+            Why::Bundle(number) => self.bundles.get(number),
             _ => None,
         };
-        let image = file.and_then(|file| {
-            let mut images = file.document().images.iter();
-            let image = images.find(|image| image.name.canonical() == candidate.reference)?;
-            Some((BundleSource::new(file.clone()), image.digest.clone()))
+        let image = bundle.and_then(|bundle| {
+            let digest = bundle.images.get(&candidate.reference)?;
+            Some((bundle.source.clone(), digest.clone()))
         });
         image.ok_or_else(|| gone(&candidate.reference))
     }

@@ -17,7 +17,7 @@ use landfall_registry::Registry;
 use tokio::sync::broadcast;
 
 use super::courier::{Outcome, existing_receipt, write_needs, write_receipt};
-use super::trust::{edition_of, trust_of};
+use super::trust::trust_of;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
@@ -28,6 +28,7 @@ use crate::failure::{error_line, find_hint_in_context};
 pub(super) struct Opened {
     pub(super) path: Utf8PathBuf,
     pub(super) file: Arc<BundleFile>,
+    pub(super) source: BundleSource,
     trust: Option<Decision>,
     /// True if a key of this host signed it.
     is_signed: bool,
@@ -78,6 +79,7 @@ impl Opened {
     pub(super) fn new(path: Utf8PathBuf, file: Arc<BundleFile>) -> Opened {
         Opened {
             path,
+            source: BundleSource::new(file.clone()),
             file,
             trust: None,
             is_signed: false,
@@ -89,10 +91,6 @@ impl Opened {
             bad: BTreeSet::new(),
             receipt: None,
         }
-    }
-
-    pub(super) fn source(&self) -> BundleSource {
-        BundleSource::new(self.file.clone())
     }
 
     /// Returns true if images are taken from the bundle.
@@ -120,14 +118,16 @@ impl Opened {
         let find = move || {
             let images = file.document().images.iter();
             images
-                .filter(|image| !superseded.contains(&image.name.canonical()) && !has_image(&store, image))
+                .filter(|image| !superseded.contains(&image.name.canonical()))
+                .filter(|image| !has_image(&store, &image.name, &image.digest))
                 .cloned()
                 .collect()
         };
         tokio::task::spawn_blocking(find).await.unwrap_or_default()
     }
 
-    pub(super) async fn facts(&self, store: &ContentStore) -> BundleFacts {
+    /// Returns the facts. `missing` is the number of images that the content store lacks.
+    pub(super) fn facts(&self, missing: usize) -> BundleFacts {
         let images = self.file.document().images.len();
         BundleFacts {
             file: FileState::Complete,
@@ -135,7 +135,7 @@ impl Opened {
             needs: self.needs,
             is_served: self.is_taken(),
             images,
-            adopted: images - self.missing(store).await.len().min(images),
+            adopted: images - missing.min(images),
             has_receipt: self.receipt.is_some(),
         }
     }
@@ -161,7 +161,8 @@ impl Opened {
         }
         let had_problem = self.problem.take();
         loop {
-            let (_, step) = next_step(&self.facts(&host.store).await);
+            // Before the bundle is taken, it does not matter which images are here.
+            let (_, step) = next_step(&self.facts(0));
             let decided = match step {
                 BundleStep::DecideTrust => self.decide_trust(host, active, ledger),
                 BundleStep::CheckNeeds => self.check_needs(host).await,
@@ -196,7 +197,7 @@ impl Opened {
 
     fn decide_trust(&mut self, host: &Host, active: &ActiveConfig, ledger: &LedgerFile) -> anyhow::Result<()> {
         self.trust = Some(Decision::Refuse);
-        let edition = edition_of(&self.file);
+        let edition = self.file.document().edition();
         let seen = edition.and_then(|edition| ledger.get().series.get(&edition.series).copied());
         let settings = &active.settings.landfall.bundles;
         let trust = trust_of(settings, &host.root, &self.file, seen.unwrap_or_default())?;
@@ -232,11 +233,10 @@ impl Opened {
         Ok(())
     }
 
-    /// Writes the receipt of the adopted bundle.
-    pub(super) async fn write_receipt(&mut self, host: &Host) {
-        let lacking = self.missing(&host.store).await.into_iter().map(|image| image.name);
+    /// Writes the receipt of the adopted bundle. `missing` holds the images that the content store lacks.
+    pub(super) async fn write_receipt(&mut self, host: &Host, missing: Vec<BundledImage>) {
         let outcome = Outcome {
-            lacking: lacking.collect(),
+            lacking: missing.into_iter().map(|image| image.name).collect(),
             bad: self.bad.clone(),
         };
         self.receipt = write_receipt(host, &self.path, self.file.clone(), outcome).await;
@@ -244,7 +244,7 @@ impl Opened {
 
     /// Remembers the bundle's place in its series, so that an older one is refused from now on.
     fn raise_sequence(&self, ledger: &mut LedgerFile) -> anyhow::Result<()> {
-        let Some(edition) = edition_of(&self.file) else {
+        let Some(edition) = self.file.document().edition() else {
             return Ok(());
         };
         ledger.update(|ledger| {
@@ -262,9 +262,7 @@ impl Opened {
 }
 
 /// Returns true if the store has an image of a bundle, complete and under its name.
-fn has_image(store: &ContentStore, image: &BundledImage) -> bool {
-    let named = store
-        .image(&image.name)
-        .is_some_and(|stored| stored.digest == image.digest);
-    named && matches!(store.is_complete(&image.digest), Ok(true))
+pub(super) fn has_image(store: &ContentStore, name: &ImageReference, digest: &Digest) -> bool {
+    let named = store.image(name).is_some_and(|stored| stored.digest == *digest);
+    named && matches!(store.is_complete(digest), Ok(true))
 }

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::Utf8Path;
 use landfall_core::bundle::adoption::{BundleFacts, BundlePhase, Decision, FileState, next_step};
 use landfall_core::failure::{error_chain, line_with_hint};
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::reference::Digest;
 use landfall_core::status::BundleStatus;
 use landfall_oci::bundle::BundleError;
 use landfall_oci::store::ContentStore;
 
-use super::opened::Opened;
+use super::opened::{Opened, has_image};
 use crate::agent::ledger::KnownBundle;
 use crate::failure::find_hint;
 
@@ -28,8 +28,8 @@ pub(super) fn order_of_preference(opened: &BTreeMap<Digest, Opened>) -> Vec<Dige
 impl Opened {
     pub(super) async fn status(&self, store: &ContentStore) -> BundleStatus {
         let document = self.file.document();
-        let facts = self.facts(store).await;
         let missing = self.missing(store).await;
+        let facts = self.facts(missing.len());
         BundleStatus {
             path: self.path.to_string(),
             id: Some(self.file.id().to_string()),
@@ -100,11 +100,7 @@ pub(super) fn status_of_file(path: &Utf8Path, error: &BundleError) -> BundleStat
 pub(super) async fn status_of_known(store: &ContentStore, id: &Digest, known: &KnownBundle) -> BundleStatus {
     let (store, images) = (store.clone(), known.images.clone());
     let find = move || {
-        let is_here = |name: &ImageReference, digest: &Digest| {
-            store.image(name).is_some_and(|stored| stored.digest == *digest)
-                && matches!(store.is_complete(digest), Ok(true))
-        };
-        let missing = images.iter().filter(|(name, digest)| !is_here(name, digest));
+        let missing = images.iter().filter(|(name, digest)| !has_image(&store, name, digest));
         missing.map(|(name, _)| name.to_string()).collect::<BTreeSet<_>>()
     };
     let missing = tokio::task::spawn_blocking(find).await.unwrap_or_default();

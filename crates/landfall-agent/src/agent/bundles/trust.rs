@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use landfall_core::bundle::policy::{ImageSignatures, decide_trust_by_policy};
-use landfall_core::bundle::trust::{Edition, Evidence, HighestSeen, OlderBundles, Trust};
+use landfall_core::bundle::trust::{Evidence, HighestSeen, OlderBundles, Trust};
 use landfall_core::cosign::CosignOutcome;
 use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::reference::Digest;
@@ -12,15 +12,6 @@ use landfall_oci::bundle::signature::{HostKeys, PublicKey};
 use landfall_oci::bundle::{BundleFile, BundleSource};
 use landfall_oci::cosign::verify_image;
 use landfall_oci::image::TransferError;
-
-/// Returns the place of a bundle in its series.
-pub(super) fn edition_of(file: &BundleFile) -> Option<Edition> {
-    let document = file.document();
-    Some(Edition {
-        series: document.series.clone()?,
-        sequence: document.sequence?,
-    })
-}
 
 /// Decides if the host takes a bundle.
 ///
@@ -35,9 +26,8 @@ pub(super) fn trust_of(
 ) -> anyhow::Result<Trust> {
     let keys = load_keys(&settings.public_keys, root)?;
     let keys = HostKeys::new(keys, settings.retired_keys.iter().cloned())?;
-    let signatures = file.signatures().map(|signatures| &signatures[..]);
-    let checked = keys.check_bundle(file.document_bytes(), signatures)?;
-    let edition = edition_of(file);
+    let checked = file.check_signatures(&keys)?;
+    let edition = file.document().edition();
     let evidence = Evidence {
         keys: keys.ring(),
         checks: &checked.checks,
