@@ -1,7 +1,7 @@
 //! An archive that is read once takes a bounded amount of memory and no disk but that of its blobs. One test, in a program
 //! of its own, because the peak of memory belongs to the whole process.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "test set-up")]
+#![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::io::Write as _;
 
@@ -12,16 +12,10 @@ use landfall_oci::archive::stream::{Staging, open_or_load};
 use landfall_oci::digest::{Algorithm, Digester};
 use landfall_oci::image::BlobState;
 use landfall_oci::store::ContentStore;
+use landfall_testkit::memory::peak_memory;
 
 const LAYER_SIZE: usize = 96 << 20;
 static CHUNK: [u8; 1 << 20] = [7; 1 << 20];
-
-/// Returns the largest resident size of this process so far, in bytes.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
-}
 
 fn append(tar: &mut impl std::io::Write, path: &str, size: usize) {
     let mut header = tar::Header::new_gnu();
@@ -53,11 +47,11 @@ async fn a_large_layer_is_never_in_memory_or_in_a_second_file() {
     tar.finish().unwrap();
 
     let store = ContentStore::open(&root.join("store")).unwrap();
-    let before = peak_memory();
+    let before = peak_memory("self").unwrap();
     let spool = root.join("no-such-directory");
     let images = open_or_load(&path, &spool, &Staging::in_store(&store), &NoProgress).await;
     assert!(images.unwrap().is_empty());
     assert_eq!(store.blob_state(&layer).unwrap(), BlobState::Complete);
-    let grown = peak_memory() - before;
+    let grown = peak_memory("self").unwrap() - before;
     assert!(grown < 32 << 20, "{grown} bytes");
 }
