@@ -16,6 +16,8 @@ use landfall_core::bundle::pieces::{
 use landfall_core::wording::quoted;
 use landfall_net::durable::{self, directory_of};
 
+use crate::read_at::{ReadAt, limit};
+
 /// Ending of the name of a piece that is being written.
 const PARTIAL: &str = ".partial";
 
@@ -303,6 +305,16 @@ impl FileSet {
     }
 }
 
+impl ReadAt for FileSet {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileSet::read_at(self, buffer, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len())
+    }
+}
+
 /// Reader of a [`FileSet`] from its beginning to its end.
 #[derive(Debug, Clone)]
 pub struct FileSetReader<S> {
@@ -426,10 +438,6 @@ pub(crate) fn write_all_at(file: &fs::File, mut bytes: &[u8], mut offset: u64) -
         }
     }
     Ok(())
-}
-
-fn limit(length: usize, most: u64) -> usize {
-    usize::try_from(most).map_or(length, |most| most.min(length))
 }
 
 fn refuse(problem: PieceSetError) -> io::Error {

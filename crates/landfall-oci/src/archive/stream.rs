@@ -31,6 +31,7 @@ use crate::archive::error::{ArchiveError, EntryProblem};
 use crate::archive::source::ContentHolder;
 use crate::archive::{ArchiveImage, images_of, list_in_place, read_images};
 use crate::image::TransferError;
+use crate::read_at::limit;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 
@@ -278,7 +279,7 @@ async fn forward(
     let mut left = offset;
     while let Some(chunk) = chunks.recv().await {
         let rest = chunk.map(|bytes| {
-            let skipped = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let skipped = limit(bytes.len(), left);
             left -= skipped as u64;
             bytes.slice(skipped..)
         });
