@@ -26,7 +26,6 @@ use tokio::sync::mpsc;
 
 use crate::archive::bytes::ArchiveInput;
 use crate::archive::contents::PartialIndex;
-use crate::archive::entries::ArchiveEntries;
 use crate::archive::error::{ArchiveError, EntryProblem};
 use crate::archive::source::ContentHolder;
 use crate::archive::{ArchiveImage, images_of, list_in_place, read_images};
@@ -118,8 +117,7 @@ pub fn open_once(archive: &Utf8Path, spool: &Utf8Path) -> Result<OpenedArchive, 
     })?;
     match opened {
         ArchiveInput::InPlace(bytes) => {
-            let entries = ArchiveEntries::index(bytes, archive, spool)?;
-            list_in_place(&entries, archive, PartialIndex::Kept).map(OpenedArchive::InPlace)
+            list_in_place(bytes, archive, spool, PartialIndex::Kept).map(OpenedArchive::InPlace)
         }
         ArchiveInput::OnePass(input) => Ok(OpenedArchive::OnePass(ArchiveStream::new(archive, input))),
     }
