@@ -69,19 +69,18 @@ impl FileSet {
         let Some((directory, set)) = find_set(path)? else {
             return FileSet::from_file(options.open(path)?);
         };
-        let mut files = Vec::with_capacity(set.pieces.len());
+        let (mut files, mut sizes) = (Vec::new(), Vec::new());
         for name in set.pieces {
             let file = options.open(directory.join(&name))?;
             let size = regular_size(&file)?;
-            files.push((name, size, file));
+            files.push((file, size, None));
+            sizes.push((name, size));
         }
-        let sizes: Vec<_> = files.iter().map(|(name, size, _)| (name.clone(), *size)).collect();
         let length = check_piece_sizes(&sizes).map_err(refuse)?;
         let stated_sha256 = match set.description {
             Some(name) => Some(load_description(&directory, &name, sizes.len(), length)?.sha256),
             None => None,
         };
-        let files = files.into_iter().map(|(_, size, file)| (file, size, None));
         Ok(FileSet {
             stated_sha256,
             ..FileSet::new(files)
