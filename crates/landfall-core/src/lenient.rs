@@ -48,17 +48,25 @@ pub fn read_object<'de, T: ReadFields<'de>, D: Deserializer<'de>>(deserializer: 
             f.write_str("an object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-            let mut fields = T::default();
-            while let Some(Key(key)) = map.next_key()? {
-                if !fields.read_field(&key, &mut map)? {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-            Ok(fields)
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            read_fields(map)
         }
     }
     deserializer.deserialize_map(Fields(PhantomData))
+}
+
+/// Reads the fields of an object, e.g. in [`LenientValue::from_object`].
+///
+/// # Errors
+/// If [`ReadFields::read_field`] refuses a field, or the JSON is damaged.
+pub fn read_fields<'de, T: ReadFields<'de>, A: MapAccess<'de>>(mut map: A) -> Result<T, A::Error> {
+    let mut fields = T::default();
+    while let Some(Key(key)) = map.next_key()? {
+        if !fields.read_field(&key, &mut map)? {
+            map.next_value::<IgnoredAny>()?;
+        }
+    }
+    Ok(fields)
 }
 
 /// A key, borrowed if it has no escapes.
@@ -246,7 +254,6 @@ impl<'de> LenientValue<'de> for Texts {
     }
 }
 
-/// A list whose elements decide something: each has to be right.
 /// Tells a list that is absent from an empty one.
 impl<'de> LenientValue<'de> for Option<Texts> {
     fn from_list<A: SeqAccess<'de>>(list: A) -> Result<Option<Texts>, A::Error> {
@@ -265,6 +272,7 @@ impl<'de, T: Deserialize<'de>> LenientValue<'de> for Option<Vec<T>> {
     }
 }
 
+/// A list whose elements decide something: each has to be right.
 impl<'de, T: Deserialize<'de>> LenientValue<'de> for Vec<T> {
     fn from_other<E: Error>() -> Result<Vec<T>, E> {
         Err(E::custom("a list is needed here"))

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use serde::de::{Error as _, MapAccess};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::lenient::{self, LenientValue, ReadFields, Texts, next_value, read_object};
+use crate::lenient::{self, LenientValue, ReadFields, Texts, next_value, read_fields, read_object};
 use crate::lenient_object;
 use crate::oci_types::grammar::folded_key;
 use crate::reference::Digest;
@@ -97,14 +97,8 @@ struct PlatformFields {
 lenient_object!(PlatformFields { "os" => os, "architecture" => architecture, "variant" => variant });
 
 impl<'de> LenientValue<'de> for PlatformFields {
-    fn from_object<A: MapAccess<'de>>(mut map: A) -> Result<PlatformFields, A::Error> {
-        let mut fields = PlatformFields::default();
-        while let Some(key) = map.next_key::<String>()? {
-            if !fields.read_field(&key, &mut map)? {
-                map.next_value::<serde::de::IgnoredAny>()?;
-            }
-        }
-        Ok(fields)
+    fn from_object<A: MapAccess<'de>>(map: A) -> Result<PlatformFields, A::Error> {
+        read_fields(map)
     }
 }
 

@@ -23,7 +23,7 @@ use camino::Utf8Path;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
 
-use crate::archive::bytes::ArchiveInput;
+use crate::archive::bytes::{ArchiveBytes, ArchiveInput};
 use crate::archive::contents::{ArchiveContents, PartialIndex};
 use crate::archive::entries::ArchiveEntries;
 use crate::archive::files::ArchiveFiles;
@@ -79,18 +79,19 @@ fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<V
         archive: archive.to_owned(),
         source: error.into(),
     })?;
-    let entries = ArchiveEntries::index(bytes, archive, spool)?;
-    list_in_place(&entries, archive, partial)
+    list_in_place(bytes, archive, spool, partial)
 }
 
 /// Lists the images of an archive that is read in place.
 fn list_in_place(
-    entries: &ArchiveEntries,
+    bytes: ArchiveBytes,
     archive: &Utf8Path,
+    spool: &Utf8Path,
     partial: PartialIndex,
 ) -> Result<Vec<ArchiveImage>, ArchiveError> {
-    let found = read_images(entries, partial)?;
-    Ok(images_of(archive, ContentHolder::Archive(entries.bytes.clone()), found))
+    let entries = ArchiveEntries::index(bytes, archive, spool)?;
+    let found = read_images(&entries, partial)?;
+    Ok(images_of(archive, ContentHolder::Archive(entries.bytes), found))
 }
 
 /// Reads the lists of images and the manifests.

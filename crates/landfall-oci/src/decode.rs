@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use landfall_core::bundle::frame;
 use landfall_core::failure::Hint;
 use lz4_flex::frame::FrameDecoder;
 use lzma_rust2::XzReader;
@@ -16,7 +17,6 @@ use lzma_rust2::XzReader;
 pub const SNIFF_LENGTH: usize = 10;
 
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// A zstd stream may begin with a skippable frame (RFC 8878 section 3.1.2): `0x184D2A50` to `0x184D2A5F`.
 const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
 const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
@@ -75,7 +75,7 @@ pub fn sniff_compression(first: &[u8]) -> Compression {
     };
     if first.starts_with(GZIP_MAGIC) {
         Compression::Gzip
-    } else if first.starts_with(ZSTD_MAGIC) || skippable {
+    } else if first.starts_with(&frame::MAGIC) || skippable {
         Compression::Zstd
     } else if first.starts_with(XZ_MAGIC) {
         Compression::Xz

@@ -18,6 +18,7 @@ use crate::decode::CappedDecoder;
 use crate::inner_path::{entry_path, path_text};
 use crate::layers::pattern::PathPattern;
 use crate::layers::view::{View, ViewEntry};
+use crate::read_at::limit;
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
 use crate::tar_reader::{EntryKind, Skipping, TarEntry, TarError, TarInput, TarReader};
@@ -300,7 +301,7 @@ fn extract_file<R: TarInput>(
         file.seek(io::SeekFrom::Start(segment.offset))?;
         let mut left = segment.length;
         while left > 0 {
-            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let wanted = limit(buffer.len(), left);
             let read = tar.read_data(&mut buffer[..wanted]).map_err(ExtractError::Read)?;
             if read == 0 {
                 return Err(ExtractError::Read(TarError::CutShort));

@@ -29,10 +29,10 @@ use crate::referrers::{ReferrerMap, is_referrer, name_of};
 use crate::store::MANIFEST_SIZE_MAX;
 use crate::store::index::IndexFile;
 
+pub(crate) use crate::layout_files::{DOCKER_MANIFEST, INDEX, LAYOUT, LAYOUT_FILE, blob_path};
+pub(crate) use archive::parse_image;
 pub use archive::{ArchiveForm, ArchiveSink, DockerArchiveRefused};
-pub(crate) use archive::{DOCKER_MANIFEST, parse_image};
 pub use directory::LayoutSink;
-pub(crate) use format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path};
 
 /// Size of one read from the disk, in bytes.
 const READ_SIZE: usize = 256 * 1024;

@@ -21,6 +21,7 @@ mod inner_path;
 pub mod keychain;
 pub mod layers;
 pub mod layout;
+mod layout_files;
 pub mod pieces;
 mod read_at;
 mod referrers;

@@ -16,6 +16,8 @@ use landfall_core::bundle::pieces::{
 use landfall_core::wording::quoted;
 use landfall_net::durable::{self, directory_of};
 
+use crate::read_at::{ReadAt, limit};
+
 /// Ending of the name of a piece that is being written.
 const PARTIAL: &str = ".partial";
 
@@ -67,19 +69,18 @@ impl FileSet {
         let Some((directory, set)) = find_set(path)? else {
             return FileSet::from_file(options.open(path)?);
         };
-        let mut files = Vec::with_capacity(set.pieces.len());
+        let (mut files, mut sizes) = (Vec::new(), Vec::new());
         for name in set.pieces {
             let file = options.open(directory.join(&name))?;
             let size = regular_size(&file)?;
-            files.push((name, size, file));
+            files.push((file, size, None));
+            sizes.push((name, size));
         }
-        let sizes: Vec<_> = files.iter().map(|(name, size, _)| (name.clone(), *size)).collect();
         let length = check_piece_sizes(&sizes).map_err(refuse)?;
         let stated_sha256 = match set.description {
             Some(name) => Some(load_description(&directory, &name, sizes.len(), length)?.sha256),
             None => None,
         };
-        let files = files.into_iter().map(|(_, size, file)| (file, size, None));
         Ok(FileSet {
             stated_sha256,
             ..FileSet::new(files)
@@ -313,6 +314,16 @@ impl FileSet {
     }
 }
 
+impl ReadAt for FileSet {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileSet::read_at(self, buffer, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len())
+    }
+}
+
 /// Reader of a [`FileSet`] from its beginning to its end.
 #[derive(Debug, Clone)]
 pub struct FileSetReader<S> {
@@ -436,10 +447,6 @@ pub(crate) fn write_all_at(file: &fs::File, mut bytes: &[u8], mut offset: u64) -
         }
     }
     Ok(())
-}
-
-fn limit(length: usize, most: u64) -> usize {
-    usize::try_from(most).map_or(length, |most| most.min(length))
 }
 
 fn refuse(problem: PieceSetError) -> io::Error {

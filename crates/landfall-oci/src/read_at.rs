@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::pieces::FileSet;
-
 /// A file, several files, or the content of a compressed one.
 pub(crate) trait ReadAt {
     /// Reads bytes at a position. May return fewer than asked for; returns none at the end.
@@ -21,6 +19,11 @@ pub(crate) trait ReadAt {
     fn length(&self) -> io::Result<u64>;
 }
 
+/// Returns `length`, or `most` if that is less.
+pub(crate) fn limit(length: usize, most: u64) -> usize {
+    usize::try_from(most).map_or(length, |most| most.min(length))
+}
+
 impl ReadAt for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         FileExt::read_at(self, buffer, offset)
@@ -28,15 +31,5 @@ impl ReadAt for File {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
-    }
-}
-
-impl ReadAt for FileSet {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileSet::read_at(self, buffer, offset)
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.len())
     }
 }

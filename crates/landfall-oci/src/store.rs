@@ -53,6 +53,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::image::{BlobState, RawManifest};
+use crate::layout_files::{INDEX, LAYOUT, LAYOUT_FILE, blob_path};
 use crate::store::blob_files::file_size;
 use crate::store::disk_space::{DiskSpace, MinFreeSpace};
 use crate::store::error::StoreError;
@@ -66,9 +67,6 @@ use crate::store::writer_locks::WriterLocks;
 /// "Pushing Manifests"); this limit also covers registries that accept more.
 pub const MANIFEST_SIZE_MAX: u64 = 8 * 1024 * 1024;
 
-const LAYOUT_FILE: &str = "oci-layout";
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const INDEX_FILE: &str = "index.json";
 const BLOBS: &str = "blobs";
 const INGEST: &str = "ingest";
 const WORK: &str = "work";
@@ -115,7 +113,7 @@ impl ContentStore {
         if fs::read(&layout).ok().as_deref() != Some(LAYOUT) {
             durable::replace_file(&layout, LAYOUT)?;
         }
-        let (index, mut repairs) = ImageIndex::load(&root.join(INDEX_FILE))?;
+        let (index, mut repairs) = ImageIndex::load(&root.join(INDEX))?;
         repairs.extend(aside.map(|aside| aside.to_string()));
         let inner = StoreInner {
             root: root.to_owned(),
@@ -161,7 +159,7 @@ impl ContentStore {
     fn read_only_with(root: &Utf8Path, lock: Option<fs::File>) -> ContentStore {
         let inner = StoreInner {
             root: root.to_owned(),
-            index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),
+            index: Mutex::new(ImageIndex::empty(&root.join(INDEX))),
             writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
             left_out: LeftOutEntries::default(),
@@ -284,7 +282,7 @@ impl ContentStore {
     }
 
     fn blob_path(&self, digest: &Digest) -> Utf8PathBuf {
-        self.inner.root.join(BLOBS).join(digest.algorithm()).join(digest.hex())
+        self.inner.root.join(blob_path(digest))
     }
 
     fn ingest_path(&self, digest: &Digest) -> Utf8PathBuf {

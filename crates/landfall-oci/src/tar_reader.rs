@@ -16,7 +16,7 @@ use self::pax::PaxRecords;
 use crate::decode::name_unread_compression;
 
 pub(crate) use self::input::{FileInput, Skipping, TarInput};
-pub(crate) use self::sparse::Segment;
+pub(crate) use self::sparse::{Part, Segment, part_at};
 
 /// Unit of tar, in bytes.
 const BLOCK_LENGTH: usize = 512;

@@ -17,7 +17,7 @@ use landfall_core::reference::Repository;
 use landfall_core::status::NoProgress;
 use landfall_oci::archive::ArchiveImage;
 use landfall_oci::archive::stream::{ArchiveStream, Staging, StreamError, load_stream, open_or_load};
-use landfall_oci::client::{RegistrySink, RegistrySource};
+use landfall_oci::client::{RegistryClient, RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
 use landfall_oci::store::ContentStore;
 use landfall_testkit::fake_registry::FakeRegistry;
@@ -195,6 +195,17 @@ async fn files_of_every_tool_are_read_in_every_form_without_a_copy() {
     }
 }
 
+/// Stages blobs in the repository `staged` of a registry.
+fn mk_staging(client: &RegistryClient, spool: &Utf8Path) -> Staging {
+    let repository = repository("staged");
+    let sink = RegistrySink::new(client.clone(), repository.clone(), None);
+    let source = RegistrySource {
+        client: client.clone(),
+        repository,
+    };
+    Staging::in_sink(Arc::new(sink), Arc::new(source), spool)
+}
+
 #[tokio::test]
 async fn a_compressed_archive_is_pushed_while_it_is_read_and_its_blobs_are_mounted() {
     let (first, second) = (mk_image("first"), mk_image("second"));
@@ -204,13 +215,7 @@ async fn a_compressed_archive_is_pushed_while_it_is_read_and_its_blobs_are_mount
         let registry = FakeRegistry::start();
         let client = mk_client(&registry);
         let (_kept, spool) = mk_directory();
-        let staged = repository("staged");
-        let sink = RegistrySink::new(client.clone(), staged.clone(), None);
-        let source = RegistrySource {
-            client: client.clone(),
-            repository: staged.clone(),
-        };
-        let staging = Staging::in_sink(Arc::new(sink), Arc::new(source), &spool);
+        let staging = mk_staging(&client, &spool);
         let stream = ArchiveStream::new(
             Utf8Path::new("x.tar.zst"),
             Box::new(std::io::Cursor::new(one_frame(&tar))),
@@ -265,14 +270,8 @@ async fn a_wrong_blob_is_not_pushed() {
     let digest = digest_of(b"something else");
     large.insert(0, (format!("blobs/sha256/{}", digest.hex()), vec![7; 9 << 20].into()));
     let registry = FakeRegistry::start();
-    let client = mk_client(&registry);
     let (_kept, spool) = mk_directory();
-    let sink = RegistrySink::new(client.clone(), repository("staged"), None);
-    let source = RegistrySource {
-        client,
-        repository: repository("staged"),
-    };
-    let staging = Staging::in_sink(Arc::new(sink), Arc::new(source), &spool);
+    let staging = mk_staging(&mk_client(&registry), &spool);
     let stream = ArchiveStream::new(Utf8Path::new("x.tar"), Box::new(std::io::Cursor::new(to_tar(&large))));
     let error = load_stream(stream, &staging, &NoProgress).await.unwrap_err();
     assert!(matches!(error, StreamError::Archive(_)), "{error}");

@@ -15,7 +15,7 @@ mod zarf;
 use std::collections::BTreeMap;
 
 pub use self::error::PieceSetError;
-pub use self::plan::{FAT32_FILE_MAX, PlannedPiece, SplitPlanError, SplitSize, SplitSizeError, plan_pieces};
+pub use self::plan::{PlannedPiece, SplitPlanError, SplitSize, SplitSizeError, plan_pieces};
 pub use self::zarf::ZarfDescription;
 
 /// Limit of the pieces of a set. Each is an open file, and a process may have 1024 of these by default.

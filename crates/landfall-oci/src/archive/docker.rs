@@ -14,9 +14,7 @@ use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation};
 use crate::archive::error::ArchiveError;
 use crate::archive::files::{ArchiveFiles, LocatedLayer};
 use crate::digest::digest_of;
-
-/// The list of images.
-pub(super) const LIST: &str = "manifest.json";
+use crate::layout_files::DOCKER_MANIFEST;
 
 /// An image in `manifest.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,10 +28,10 @@ lenient_object!(ListedImage { "Config" => config, "RepoTags" => repo_tags, "Laye
 
 /// Returns the images of `manifest.json`, if the archive has that file.
 pub(super) fn list_images(entries: &impl ArchiveFiles) -> Result<Option<Vec<ListedImage>>, ArchiveError> {
-    if !entries.contains(LIST) {
+    if !entries.contains(DOCKER_MANIFEST) {
         return Ok(None);
     }
-    entries.parse_document(LIST).map(Some)
+    entries.parse_document(DOCKER_MANIFEST).map(Some)
 }
 
 /// Makes a manifest for each listed image.
@@ -100,7 +98,7 @@ fn read_image<A: ArchiveFiles>(
     layers: &mut HashMap<String, LocatedLayer>,
     found: &mut ArchiveContents,
 ) -> Result<Descriptor, ArchiveError> {
-    let config_bytes = entries.read_document(&image.config, LIST)?;
+    let config_bytes = entries.read_document(&image.config, DOCKER_MANIFEST)?;
     let config: Config = lenient::from_slice(&config_bytes).map_err(|source| ArchiveError::Document {
         entry: image.config.clone(),
         source,
@@ -117,7 +115,7 @@ fn read_image<A: ArchiveFiles>(
     let mut descriptors = Vec::with_capacity(listed);
     for (path, diff_id) in image.layers.iter().zip(&diff_ids) {
         // Several images, and links, may name one file.
-        let (file_path, file) = entries.find(path, LIST)?;
+        let (file_path, file) = entries.find(path, DOCKER_MANIFEST)?;
         let (layer, location) = match layers.get(file_path) {
             Some(known) => known.clone(),
             None => entries.describe_layer(file, path)?,

@@ -4,8 +4,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::archive::bytes::ArchiveBytes;
-use crate::read_at::ReadAt;
-use crate::tar_reader::{Segment, TarEntry};
+use crate::read_at::{ReadAt, limit};
+use crate::tar_reader::{Part, Segment, TarEntry, part_at};
 
 /// A file's content in the archive: one section of it, or several in a sparse file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,23 +48,18 @@ pub(super) struct ExtentReader<'a> {
 
 impl Read for ExtentReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let limit = |length: u64| usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
-        let segments = &self.extent.segments;
-        let next = segments.partition_point(|segment| segment.offset + segment.length <= self.offset);
-        let read = match segments.get(next) {
-            _ if self.offset == self.end => 0,
-            Some(stored) if stored.offset <= self.offset => {
-                let inside = self.offset - stored.offset;
-                let wanted = limit((stored.length - inside).min(self.end - self.offset));
-                let read = self.bytes.read_at(&mut buffer[..wanted], stored.position + inside)?;
+        let read = match part_at(&self.extent.segments, self.offset, self.end) {
+            None => 0,
+            Some(Part::Stored { position, length }) => {
+                let wanted = limit(buffer.len(), length);
+                let read = self.bytes.read_at(&mut buffer[..wanted], position)?;
                 if read == 0 && wanted > 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 read
             }
-            hole => {
-                let hole_end = hole.map_or(self.end, |next| next.offset.min(self.end));
-                let zeros = limit(hole_end - self.offset);
+            Some(Part::Hole { length }) => {
+                let zeros = limit(buffer.len(), length);
                 buffer[..zeros].fill(0);
                 zeros
             }

@@ -11,8 +11,8 @@ use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, 
 use crate::archive::docker::ListedImage;
 use crate::archive::error::ArchiveError;
 use crate::archive::files::ArchiveFiles;
-use crate::archive::table::INDEX;
 use crate::digest::{digest_of, matches_digest};
+use crate::layout_files::{INDEX, blob_path};
 use crate::referrers::{ReferrerMap, is_referrer, name_of};
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
 
@@ -220,6 +220,6 @@ impl<A: ArchiveFiles> Layout<'_, A> {
     }
 
     fn blob_path(&self, digest: &Digest) -> String {
-        format!("{}blobs/{}/{}", self.root, digest.algorithm(), digest.hex())
+        format!("{}{}", self.root, blob_path(digest))
     }
 }

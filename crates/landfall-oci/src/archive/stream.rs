@@ -26,11 +26,11 @@ use tokio::sync::mpsc;
 
 use crate::archive::bytes::ArchiveInput;
 use crate::archive::contents::PartialIndex;
-use crate::archive::entries::ArchiveEntries;
 use crate::archive::error::{ArchiveError, EntryProblem};
 use crate::archive::source::ContentHolder;
 use crate::archive::{ArchiveImage, images_of, list_in_place, read_images};
 use crate::image::TransferError;
+use crate::read_at::limit;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 
@@ -117,8 +117,7 @@ pub fn open_once(archive: &Utf8Path, spool: &Utf8Path) -> Result<OpenedArchive, 
     })?;
     match opened {
         ArchiveInput::InPlace(bytes) => {
-            let entries = ArchiveEntries::index(bytes, archive, spool)?;
-            list_in_place(&entries, archive, PartialIndex::Kept).map(OpenedArchive::InPlace)
+            list_in_place(bytes, archive, spool, PartialIndex::Kept).map(OpenedArchive::InPlace)
         }
         ArchiveInput::OnePass(input) => Ok(OpenedArchive::OnePass(ArchiveStream::new(archive, input))),
     }
@@ -278,7 +277,7 @@ async fn forward(
     let mut left = offset;
     while let Some(chunk) = chunks.recv().await {
         let rest = chunk.map(|bytes| {
-            let skipped = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let skipped = limit(bytes.len(), left);
             left -= skipped as u64;
             bytes.slice(skipped..)
         });

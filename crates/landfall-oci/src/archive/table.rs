@@ -4,12 +4,9 @@ use std::collections::HashMap;
 
 use crate::archive::error::{ArchiveError, EntryProblem};
 use crate::inner_path::{entry_path, parent_of, path_text, resolve_inside};
+use crate::layout_files::{INDEX, LAYOUT_FILE};
 use crate::tar_reader::{EntryKind, Segment, TarEntry};
 
-/// The list of a layout's images.
-pub(super) const INDEX: &str = "index.json";
-/// The file that marks a layout.
-pub(super) const LAYOUT_FILE: &str = "oci-layout";
 /// Limit of the entries: no archive of images has more.
 const ENTRIES_MAX: usize = 100_000;
 /// Limit of the memory that the table takes, in bytes: paths, targets of links, and maps of sparse files.

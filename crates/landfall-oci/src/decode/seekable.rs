@@ -12,7 +12,7 @@ use landfall_core::bundle::seek_table::{FOOTER_LENGTH, SeekEntry, SeekFooter, Se
 use landfall_core::sync::lock;
 
 use crate::pieces::FileSet;
-use crate::read_at::ReadAt;
+use crate::read_at::{ReadAt, limit};
 
 /// Largest content of a frame that is decompressed in memory, in bytes. Frames of the usual writers have 2 to 8 MiB.
 const FRAME_MAX: u32 = 64 * 1024 * 1024;
@@ -126,7 +126,7 @@ impl SeekableZstd {
 
     /// Reads from a stored frame, up to the end of a block.
     fn read_stored(&self, frame: &Frame, buffer: &mut [u8], inside: u64) -> io::Result<usize> {
-        let wanted = limit(buffer, frame::contiguous_from(u64::from(frame.content), inside));
+        let wanted = limit(buffer.len(), frame::contiguous_from(u64::from(frame.content), inside));
         let position = frame.position + frame::position_in_frame(inside);
         self.file.read_at(&mut buffer[..wanted], position)
     }
@@ -156,7 +156,7 @@ impl ReadAt for SeekableZstd {
             return self.read_stored(frame, buffer, inside);
         }
         let content = self.content_of(number, frame)?;
-        let read = limit(buffer, u64::from(frame.content) - inside);
+        let read = limit(buffer.len(), u64::from(frame.content) - inside);
         let from = usize::try_from(inside).unwrap_or(usize::MAX);
         buffer[..read].copy_from_slice(&content[from..from + read]);
         Ok(read)
@@ -216,10 +216,6 @@ fn decompress(compressed: &[u8], length: usize) -> io::Result<Vec<u8>> {
             "a frame has another size than the seek table states",
         )),
     }
-}
-
-fn limit(buffer: &[u8], most: u64) -> usize {
-    usize::try_from(most).map_or(buffer.len(), |most| most.min(buffer.len()))
 }
 
 #[cfg(test)]

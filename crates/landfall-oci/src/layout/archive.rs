@@ -24,17 +24,16 @@ use landfall_net::durable;
 use landfall_net::output_path::{OutputPath, OutputPathError, look_at_file};
 use serde_json::json;
 
-use super::format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
+use super::format::named_entry;
 use crate::digest::{Algorithm, Digester};
 use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
+use crate::layout_files::{DOCKER_MANIFEST, INDEX, LAYOUT, LAYOUT_FILE, blob_path};
 use crate::pieces::write_all_at;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::render_index;
 use crate::store::receive::{ByteReceiver, receive_stream};
 use crate::tar_header::{BLOCK, header_length, render_header};
-
-pub(crate) const DOCKER_MANIFEST: &str = "manifest.json";
 
 /// The requested form of archive. Both are written alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

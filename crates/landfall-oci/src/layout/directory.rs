@@ -14,9 +14,10 @@ use landfall_net::durable;
 use landfall_net::output_path::{OutputPathError, look_at_directory};
 use serde_json::{Value, json};
 
-use super::format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
+use super::format::named_entry;
 use crate::digest::Algorithm;
 use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
+use crate::layout_files::{INDEX, LAYOUT, LAYOUT_FILE, blob_path};
 use crate::store::MANIFEST_SIZE_MAX;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;

@@ -1,19 +1,10 @@
-//! Files of an image layout and the entries of its index.
+//! Entries of a layout's index.
 
 use landfall_core::oci_types::Descriptor;
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::reference::ImageReference;
 
 use crate::image::RawManifest;
 use crate::store::index::{CONTAINERD_NAME, REF_NAME};
-
-pub(crate) const INDEX: &str = "index.json";
-pub(crate) const LAYOUT_FILE: &str = "oci-layout";
-pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-
-/// Returns the path of content from the layout's root.
-pub(crate) fn blob_path(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
-}
 
 /// Returns the index entry of an image, with the names by which other programs find it: skopeo by the name as given,
 /// containerd by the full reference.

@@ -9,7 +9,6 @@ use crate::archive::open_archive;
 use crate::copy::{CopyOptions, copy_image};
 use crate::fixtures::{FixtureBuilder, ImageFixture};
 use crate::image::ImageSink;
-use crate::layout::format::{LAYOUT, LAYOUT_FILE};
 
 fn mk_image(name: &str) -> ImageFixture {
     FixtureBuilder::new()

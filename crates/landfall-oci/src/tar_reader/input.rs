@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::BLOCK;
-use crate::read_at::ReadAt;
+use crate::read_at::{ReadAt, limit};
 
 /// A source of bytes that the reader can skip.
 pub(crate) trait TarInput: Read {
@@ -94,7 +94,7 @@ impl EntryData {
     }
 
     pub(super) fn limit(self, wanted: usize) -> usize {
-        wanted.min(usize::try_from(self.left).unwrap_or(usize::MAX))
+        limit(wanted, self.left)
     }
 
     pub(super) fn take(&mut self, bytes: u64) {

@@ -11,6 +11,39 @@ pub(crate) struct Segment {
     pub(crate) position: u64,
 }
 
+/// The next bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Stored {
+        /// Position in the archive.
+        position: u64,
+        length: u64,
+    },
+    /// Zeros that are not stored.
+    Hole { length: u64 },
+}
+
+/// Returns the bytes from `offset` on that are read in one way, up to `end`; `None` at the end. `segments` are the stored
+/// parts of the file, ascending.
+pub(crate) fn part_at(segments: &[Segment], offset: u64, end: u64) -> Option<Part> {
+    if offset == end {
+        return None;
+    }
+    let next = segments.partition_point(|segment| segment.offset + segment.length <= offset);
+    Some(match segments.get(next) {
+        Some(stored) if stored.offset <= offset => {
+            let inside = offset - stored.offset;
+            Part::Stored {
+                position: stored.position + inside,
+                length: (stored.length - inside).min(end - offset),
+            }
+        }
+        hole => Part::Hole {
+            length: hole.map_or(end, |next| next.offset.min(end)) - offset,
+        },
+    })
+}
+
 /// Content of a file, with holes or without.
 #[derive(Debug)]
 pub(super) struct SparseContent {

@@ -7,7 +7,7 @@ use super::PIECES_MAX;
 use crate::failure::Hint;
 
 /// Largest file of FAT32, in bytes.
-pub const FAT32_FILE_MAX: u64 = u32::MAX as u64;
+const FAT32_FILE_MAX: u64 = u32::MAX as u64;
 
 /// Units of a size, by their names in lower case.
 const UNITS: [(&str, u64); 10] = [

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::MapAccess;
 
 use crate::bundle::trust::key_id::{KeyId, SignatureAlgorithm};
-use crate::lenient::{self, Lenient, LenientValue, ReadFields};
+use crate::lenient::{self, Lenient, LenientValue, read_fields};
 use crate::lenient_object;
 use crate::wording::excerpt;
 
@@ -152,14 +152,8 @@ pub(super) struct RawSignature {
 lenient_object!(RawSignature { "keyid" => keyid, "alg" => alg, "sig" => sig });
 
 impl<'de> LenientValue<'de> for RawSignature {
-    fn from_object<A: MapAccess<'de>>(mut map: A) -> Result<RawSignature, A::Error> {
-        let mut fields = RawSignature::default();
-        while let Some(key) = map.next_key::<String>()? {
-            if !fields.read_field(&key, &mut map)? {
-                map.next_value::<serde::de::IgnoredAny>()?;
-            }
-        }
-        Ok(fields)
+    fn from_object<A: MapAccess<'de>>(map: A) -> Result<RawSignature, A::Error> {
+        read_fields(map)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::io::{self, Read};
 
-use crate::tar_reader::{Segment, TarEntry, TarInput, TarReader};
+use crate::read_at::limit;
+use crate::tar_reader::{Part, Segment, TarEntry, TarInput, TarReader, part_at};
 
 /// Reader of an entry's content.
 pub(super) struct EntryContent<'a, R> {
@@ -25,18 +26,14 @@ impl<'a, R: TarInput> EntryContent<'a, R> {
 
 impl<R: TarInput> Read for EntryContent<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let limit = |length: u64| usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
-        let next = self
-            .segments
-            .partition_point(|segment| segment.offset + segment.length <= self.offset);
-        let read = match self.segments.get(next) {
-            _ if self.offset == self.size => 0,
-            Some(stored) if stored.offset <= self.offset => {
-                let wanted = limit(stored.offset + stored.length - self.offset);
+        let read = match part_at(self.segments, self.offset, self.size) {
+            None => 0,
+            Some(Part::Stored { length, .. }) => {
+                let wanted = limit(buffer.len(), length);
                 self.tar.read_data(&mut buffer[..wanted])?
             }
-            hole => {
-                let zeros = limit(hole.map_or(self.size, |next| next.offset) - self.offset);
+            Some(Part::Hole { length }) => {
+                let zeros = limit(buffer.len(), length);
                 buffer[..zeros].fill(0);
                 zeros
             }

@@ -13,13 +13,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::content::EntryContent;
 use super::files::{StagedBlob, StreamedFile, StreamedFiles};
 use super::staging::{Chunks, Staging, UnnamedBlobs};
-use super::{ArchiveStream, ReadFailure, StreamLimits};
+use super::{ArchiveStream, ReadFailure};
 use crate::archive::error::{ArchiveError, EntryProblem};
 use crate::archive::files::{DOCUMENT_SIZE_MAX, layer_media_type, too_large};
-use crate::archive::table::{EntryTable, INDEX, LAYOUT_FILE, shortened};
+use crate::archive::table::{EntryTable, shortened};
 use crate::decode::{CappedDecoder, Compression, SNIFF_LENGTH, sniff_compression};
 use crate::digest::{Algorithm, Digester, digest_of, matches_digest};
 use crate::image::TransferError;
+use crate::layout_files::{INDEX, LAYOUT_FILE};
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
 use crate::tar_reader::{EntryKind, Skipping, TarEntry, TarError, TarReader};
@@ -49,19 +50,17 @@ pub(super) enum BlobEvent {
 
 /// Reader of one archive.
 pub(super) struct StreamReader {
-    archive: Utf8PathBuf,
     input: Box<dyn Read + Send>,
-    limits: StreamLimits,
-    unnamed: UnnamedBlobs,
-    /// True if bytes are verified here.
-    verifies: bool,
-    blobs: mpsc::Sender<BlobEvent>,
+    /// Most bytes that come out of the decompression.
+    decompressed_max: u64,
+    context: Context,
 }
 
 /// Everything but the input.
 struct Context {
     archive: Utf8PathBuf,
     unnamed: UnnamedBlobs,
+    /// True if bytes are verified here.
     verifies: bool,
     blobs: mpsc::Sender<BlobEvent>,
     /// Bytes of documents that may still be kept.
@@ -88,30 +87,27 @@ impl<R: Read> Read for WhileWanted<R> {
 impl StreamReader {
     pub(super) fn new(stream: ArchiveStream, staging: &Staging, blobs: mpsc::Sender<BlobEvent>) -> StreamReader {
         StreamReader {
-            archive: stream.archive,
             input: stream.input,
-            limits: stream.limits,
-            unnamed: staging.unnamed(),
-            verifies: staging.needs_verification(),
-            blobs,
+            decompressed_max: stream.limits.decompressed,
+            context: Context {
+                archive: stream.archive,
+                unnamed: staging.unnamed(),
+                verifies: staging.needs_verification(),
+                blobs,
+                documents_left: stream.limits.documents,
+                is_layout: false,
+            },
         }
     }
 
     /// Reads the archive to its end.
     pub(super) fn read(self) -> Result<StreamedFiles, ReadFailure> {
+        let mut context = self.context;
         let wanted = WhileWanted {
             input: self.input,
-            blobs: self.blobs.clone(),
+            blobs: context.blobs.clone(),
         };
-        let mut context = Context {
-            archive: self.archive,
-            unnamed: self.unnamed,
-            verifies: self.verifies,
-            blobs: self.blobs,
-            documents_left: self.limits.documents,
-            is_layout: false,
-        };
-        let decoder = CappedDecoder::new(wanted, self.limits.decompressed).map_err(|error| context.failed(error))?;
+        let decoder = CappedDecoder::new(wanted, self.decompressed_max).map_err(|error| context.failed(error))?;
         let mut tar = TarReader::new(Skipping(decoder));
         let mut table = EntryTable::default();
         while let Some(entry) = tar.next_entry().map_err(|error| context.tar_failed(error))? {
