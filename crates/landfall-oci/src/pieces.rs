@@ -5,7 +5,7 @@
 
 use std::borrow::Borrow;
 use std::fs::TryLockError;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -213,6 +213,34 @@ impl FileSet {
             write_all_at(&piece.file, now, offset - piece.start)?;
             bytes = later;
             offset += now.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes the bytes of several slices behind one another at a position, by one call of the system where they lie in
+    /// one file. The slices are used up.
+    ///
+    /// # Errors
+    /// As for [`FileSet::write_all_at`].
+    pub fn write_all_vectored_at(&self, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        let end = slices.iter().fold(offset, |end, slice| end + slice.len() as u64);
+        let Some(piece) = self.piece_at(offset).filter(|piece| end <= piece.end()) else {
+            for slice in &*slices {
+                self.write_all_at(slice, offset)?;
+                offset += slice.len() as u64;
+            }
+            return Ok(());
+        };
+        while offset < end {
+            match rustix::io::pwritev(piece.file.file(), slices, offset - piece.start) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut slices, written);
+                    offset += written as u64;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

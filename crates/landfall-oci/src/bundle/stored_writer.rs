@@ -1,7 +1,7 @@
 //! Writes one blob to its place in a bundle.
 
 use std::hash::Hasher as _;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use landfall_core::bundle::frame::{self, BLOCK_SIZE, FRAME_CONTENT_MAX};
@@ -14,8 +14,6 @@ use crate::pieces::FileSet;
 use crate::store::error::StoreError;
 use crate::store::receive::ByteReceiver;
 
-/// Bytes of one write to the disk.
-const WRITE_SIZE: usize = 512 * 1024;
 /// Bytes of one read, of content that an earlier process wrote.
 const READ_SIZE: u64 = 512 * 1024;
 
@@ -30,9 +28,7 @@ pub(crate) struct StoredWriter {
     sum: XxHash64,
     /// Frames that are complete.
     entries: Vec<SeekEntry>,
-    /// Bytes of the file that are not written yet.
-    buffer: Vec<u8>,
-    /// Position of the buffer in the file.
+    /// Position in the file of the next byte.
     position: u64,
 }
 
@@ -44,7 +40,6 @@ impl StoredWriter {
             digester: Digester::new(Algorithm::of(&blob.digest)),
             sum: XxHash64::with_seed(0),
             entries: Vec::new(),
-            buffer: Vec::new(),
             position: blob.content,
             blob,
         }
@@ -77,33 +72,49 @@ impl StoredWriter {
         self.digester.length()
     }
 
+    /// Writes bytes of the blob, with the headers among them, by one call of the system and without a copy of them.
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let mut framing = Vec::new();
+        // Each part with the end of what stands before it.
+        let mut parts = Vec::new();
         while !bytes.is_empty() {
             let at = self.length();
             let room = match self.form {
                 BundleForm::Plain => bytes.len(),
                 BundleForm::Frames => {
-                    self.begin_block(at)?;
+                    self.begin_block(at, &mut framing)?;
                     usize::try_from(BLOCK_SIZE - at % BLOCK_SIZE).map_err(io::Error::other)?
                 }
             };
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.digester.update(now);
-            self.buffer.extend_from_slice(now);
+            parts.push((framing.len(), now));
             if self.form == BundleForm::Frames {
                 self.sum.write(now);
-                self.end_frame()?;
-            }
-            if self.buffer.len() >= WRITE_SIZE {
-                self.flush()?;
+                self.end_frame(&mut framing)?;
             }
             bytes = later;
         }
+        self.write_parts(&framing, &parts)
+    }
+
+    /// Writes the parts of the blob with what stands before, between and behind them.
+    fn write_parts(&mut self, framing: &[u8], parts: &[(usize, &[u8])]) -> io::Result<()> {
+        let mut slices = Vec::with_capacity(2 * parts.len() + 1);
+        let mut written = 0;
+        for (end, part) in parts {
+            slices.extend([IoSlice::new(&framing[written..*end]), IoSlice::new(part)]);
+            written = *end;
+        }
+        slices.push(IoSlice::new(&framing[written..]));
+        let length: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
+        self.files.write_all_vectored_at(&mut slices, self.position)?;
+        self.position += length;
         Ok(())
     }
 
-    /// Writes the headers that stand before this byte.
-    fn begin_block(&mut self, at: u64) -> io::Result<()> {
+    /// Renders the headers that stand before this byte.
+    fn begin_block(&self, at: u64, framing: &mut Vec<u8>) -> io::Result<()> {
         if !at.is_multiple_of(BLOCK_SIZE) {
             return Ok(());
         }
@@ -111,30 +122,22 @@ impl StoredWriter {
         let in_frame = at % FRAME_CONTENT_MAX;
         if in_frame == 0 {
             let content = u32::try_from(content).map_err(io::Error::other)?;
-            self.buffer.extend(frame::render_header(content));
+            framing.extend(frame::render_header(content));
         }
-        self.buffer.extend(frame::render_block_header(content, in_frame));
+        framing.extend(frame::render_block_header(content, in_frame));
         Ok(())
     }
 
-    /// Writes the checksum of a frame behind its last byte.
-    fn end_frame(&mut self) -> io::Result<()> {
+    /// Renders the checksum of a frame behind its last byte.
+    fn end_frame(&mut self, framing: &mut Vec<u8>) -> io::Result<()> {
         let end = self.length();
         if end != self.blob.size && !end.is_multiple_of(FRAME_CONTENT_MAX) {
             return Ok(());
         }
         let content = frame::content_at(self.blob.size, end.saturating_sub(1));
         let sum = low_bits(std::mem::replace(&mut self.sum, XxHash64::with_seed(0)).finish());
-        self.buffer.extend(sum.to_le_bytes());
+        framing.extend(sum.to_le_bytes());
         self.entries.push(stored_entry(content, sum));
-        Ok(())
-    }
-
-    /// Writes the buffered bytes to the file.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.files.write_all_at(&self.buffer, self.position)?;
-        self.position += self.buffer.len() as u64;
-        self.buffer.clear();
         Ok(())
     }
 
@@ -142,10 +145,11 @@ impl StoredWriter {
     pub(crate) fn finish(mut self) -> Result<Vec<SeekEntry>, StoreError> {
         let (digest, size) = (self.blob.digest.clone(), self.blob.size);
         if size == 0 && self.form == BundleForm::Frames {
-            self.begin_block(0)?;
-            self.end_frame()?;
+            let mut framing = Vec::new();
+            self.begin_block(0, &mut framing)?;
+            self.end_frame(&mut framing)?;
+            self.write_parts(&framing, &[])?;
         }
-        self.flush()?;
         let found = self.length();
         if found < size {
             return Err(StoreError::Short { digest, size, found });

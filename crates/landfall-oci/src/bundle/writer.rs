@@ -173,9 +173,8 @@ impl Shared {
             self.set(number, Slot::Missing);
             return Ok(BlobState::Missing);
         }
-        let mut writer = StoredWriter::resume(self.files.clone(), placement, blob.clone(), length)?;
+        let writer = StoredWriter::resume(self.files.clone(), placement, blob.clone(), length)?;
         if length < blob.size {
-            writer.flush()?;
             self.set(number, Slot::Paused(Box::new(writer)));
             return Ok(BlobState::Partial(length));
         }
@@ -237,12 +236,11 @@ impl Shared {
     fn close_writer(
         &self,
         number: usize,
-        mut writer: StoredWriter,
+        writer: StoredWriter,
         received: Result<(), TransferError>,
     ) -> Result<Result<(), TransferError>, StoreError> {
         let size = self.plan.placement.blobs[number].size;
         if received.is_err() || writer.length() < size {
-            writer.flush()?;
             let found = writer.length();
             let digest = self.plan.placement.blobs[number].digest.clone();
             self.set(number, Slot::Paused(Box::new(writer)));
