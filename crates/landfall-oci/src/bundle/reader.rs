@@ -160,6 +160,17 @@ impl BundleFile {
     /// # Errors
     /// If the bundle lacks the blob, or the disk fails.
     pub fn read_blob(&self, digest: &Digest, offset: u64, length: u64) -> io::Result<Bytes> {
+        self.read_blob_into(Vec::new(), digest, offset, length)
+    }
+
+    /// Reads bytes of a blob as [`BundleFile::read_blob`] does, into an empty buffer where they are on the disk.
+    pub(super) fn read_blob_into(
+        &self,
+        mut buffer: Vec<u8>,
+        digest: &Digest,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<Bytes> {
         match self.locate(digest).ok_or(io::ErrorKind::NotFound)? {
             BlobLocation::Head(bytes) => {
                 let end = offset.saturating_add(length).min(bytes.len() as u64);
@@ -167,7 +178,6 @@ impl BundleFile {
                 Ok(bytes.slice(place(offset)?..place(end)?))
             }
             BlobLocation::Stored(blob) => {
-                let mut buffer = Vec::new();
                 self.read_stored(blob, offset, length, &mut buffer)?;
                 Ok(buffer.into())
             }
@@ -186,25 +196,19 @@ impl BundleFile {
         if offset >= end {
             return Ok(());
         }
-        // One read with the headers, which are then left out.
-        let (first, _) = self.placement.locate(blob, offset);
-        let (last, _) = self.placement.locate(blob, end - 1);
-        let begin = buffer.len();
-        let raw = usize::try_from(last + 1 - first).map_err(io::Error::other)?;
-        buffer.resize(begin + raw, 0);
-        self.files.read_exact_at(&mut buffer[begin..], first)?;
-        let mut kept = begin;
+        let mut filled = buffer.len();
+        let wanted = usize::try_from(end - offset).map_err(io::Error::other)?;
+        buffer.resize(filled + wanted, 0);
         let mut at = offset;
+        // A read for each block leaves its header out, and costs less than to move the bytes together afterwards.
         while at < end {
             let (position, contiguous) = self.placement.locate(blob, at);
             let count = contiguous.min(end - at);
-            let from = begin + usize::try_from(position - first).map_err(io::Error::other)?;
-            let length = usize::try_from(count).map_err(io::Error::other)?;
-            buffer.copy_within(from..from + length, kept);
-            kept += length;
+            let block = &mut buffer[filled..][..usize::try_from(count).map_err(io::Error::other)?];
+            self.files.read_exact_at(block, position)?;
+            filled += block.len();
             at += count;
         }
-        buffer.truncate(kept);
         Ok(())
     }
 

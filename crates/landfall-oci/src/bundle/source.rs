@@ -17,13 +17,14 @@ use crate::archive::ArchiveImage;
 use crate::archive::choice::entry_names;
 use crate::digest::matches_digest;
 use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
+use crate::read_at::limit;
 use crate::store::MANIFEST_SIZE_MAX;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::named_descriptor;
 
 /// Bytes of one read. Several blobs are read at once.
-const READ_SIZE: u64 = 512 * 1024;
+const READ_SIZE: usize = 256 * 1024;
 
 /// Source of all images of a bundle.
 #[derive(Debug, Clone)]
@@ -93,7 +94,10 @@ impl BundleSource {
 
     async fn read(&self, digest: &Digest, offset: u64, length: u64) -> Result<Bytes, TransferError> {
         let (file, wanted) = (self.file.clone(), digest.clone());
-        let read = blocking(move || Ok(file.read_blob(&wanted, offset, length)?)).await;
+        // The allocator has memory for each thread. That of one thread serves all buffers of a copy.
+        let size = file.blob_size(digest).unwrap_or_default();
+        let buffer = Vec::with_capacity(limit(READ_SIZE, size.saturating_sub(offset).min(length)));
+        let read = blocking(move || Ok(file.read_blob_into(buffer, &wanted, offset, length)?)).await;
         read.map_err(|error| match error {
             StoreError::Disk(error) => self.fail(
                 digest.as_str(),
@@ -178,7 +182,7 @@ impl ImageSource for BundleSource {
     }
 
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
-        async move { self.stream(&blob.digest, offset, u64::MAX, READ_SIZE) }.boxed()
+        async move { self.stream(&blob.digest, offset, u64::MAX, READ_SIZE as u64) }.boxed()
     }
 
     fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
