@@ -4,9 +4,10 @@
 
 mod common;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use common::agent::{Agent, wait_for, wait_for_running};
-use common::{Site, core_archive, os_image};
+use common::core_archive;
+use common::offline::{Offline, all_images};
 use landfall_agent::AgentOutcome;
 use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::bundle::pieces::PlannedPiece;
@@ -17,53 +18,6 @@ use landfall_oci::archive::open_archive;
 use landfall_oci::bundle::{BundleDraft, BundleImage, BundleOptions, BundleWriter, gather_images, write_images};
 use landfall_oci::copy::CopyOptions;
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image};
-
-/// A site whose profile names images that no registry serves to it.
-struct Offline {
-    site: Site,
-}
-
-impl Offline {
-    fn new(more: &[&str]) -> Offline {
-        let site = Site::new();
-        let offline = Offline { site };
-        offline.write_user_data(more);
-        std::fs::create_dir_all(offline.content()).unwrap();
-        offline
-    }
-
-    fn write_user_data(&self, more: &[&str]) {
-        let text = format!(
-            "#cloud-config\nstylus:\n  managementMode: local\n  registryCredentials:\n    domain: \"127.0.0.1:1\"\n    insecure: true\n\
-             landfall:\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n  primary:\n    endpoint: \"127.0.0.1:{}\"\n{}\n",
-            self.site.primary_port,
-            more.join("\n")
-        );
-        std::fs::write(self.site.path("user-data.yaml"), text).unwrap();
-    }
-
-    fn content(&self) -> Utf8PathBuf {
-        self.site.path("root/opt/spectrocloud/content")
-    }
-
-    fn bundle(&self, name: &str) -> BundleStatus {
-        let bundles = self.site.status().bundles;
-        let found = bundles.iter().find(|bundle| bundle.path.ends_with(name));
-        found
-            .unwrap_or_else(|| panic!("`{name}` is not among {bundles:#?}"))
-            .clone()
-    }
-}
-
-/// Returns the images of the site's profile, and one that no profile names.
-fn all_images() -> Vec<(&'static str, ImageFixture)> {
-    vec![
-        ("example.io/os:1", os_image()),
-        ("example.io/calico:1", small_image("calico")),
-        ("docker.io/library/nginx:1.27", small_image("nginx")),
-        ("example.io/extra:1", small_image("extra")),
-    ]
-}
 
 async fn write_bundle(path: &Utf8Path, images: &[(&str, ImageFixture)], options: BundleOptions) {
     let spool = tempfile::tempdir().unwrap();

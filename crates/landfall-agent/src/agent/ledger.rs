@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::bundle::foreign::FileStamp;
 use landfall_core::bundle::trust::HighestSeen;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::files::write_atomic;
@@ -50,6 +51,9 @@ pub(crate) struct KnownBundle {
     pub(crate) bytes: u64,
     pub(crate) images: BTreeMap<ImageReference, Digest>,
     pub(crate) has_receipt: bool,
+    /// Sizes and times of a file of another format, which is not read again while they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stamp: Option<FileStamp>,
 }
 
 /// The core images of one provider image.

@@ -304,7 +304,22 @@ impl Reconciler {
             self.services.resume(&self.host, &active, known).await;
         }
         self.services.status_api.ensure(&self.host, &active.settings).await?;
+        if self.role == Role::Host && lacks_images(&self.host, &active) {
+            self.read_foreign_bundles(&active).await?;
+        }
         Ok(counted(active.planned.len(), "image"))
+    }
+
+    /// Reads files of other formats before the phases that may find their images there. Otherwise that is done after
+    /// all phases.
+    async fn read_foreign_bundles(&mut self, active: &ActiveConfig) -> anyhow::Result<()> {
+        let changed = self.config.files_changed();
+        let offered = tokio::select! {
+            offered = self.bundles.read_foreign(&self.host, active, &mut self.ledger) => offered?,
+            changed = changed => return Err(changed.into()),
+        };
+        self.config.offer(&self.host, &offered);
+        Ok(())
     }
 
     /// Brings up the primary registry and pushes the images that it lacks.
@@ -362,6 +377,12 @@ impl Reconciler {
             None => HashSet::new(),
         }
     }
+}
+
+/// Returns true if an image of the profiles is not in the content store.
+fn lacks_images(host: &Host, active: &ActiveConfig) -> bool {
+    let mut planned = active.planned.iter();
+    planned.any(|image| host.store.image(&image.canonical).is_none())
 }
 
 impl Shown {

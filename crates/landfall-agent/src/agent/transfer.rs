@@ -1,7 +1,6 @@
 //! Steps of the plan that transfer an image. `landfall_core::failure` decides which candidate comes next, and
 //! [`landfall_oci::client::explain`] explains failures.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -162,10 +161,10 @@ async fn take_from_bundle(
     name: &ImageReference,
 ) -> Result<(), TransferError> {
     let (source, digest) = active.bundles.source(candidate)?;
-    refuse_image(&active.settings.landfall.bundles, &host.root, &source, &digest).await?;
-    let sink = StoreSink::omitting(host.store.clone(), Arc::new(source.clone()), own_platform());
+    refuse_image(&active.settings.landfall.bundles, &host.root, &*source, &digest).await?;
+    let sink = StoreSink::omitting(host.store.clone(), source.clone(), own_platform());
     let selector = digest.as_str();
-    let copied = copy_image(&source, selector, &sink, Some(name), &active.local, &*host.meter).await?;
+    let copied = copy_image(&*source, selector, &sink, Some(name), &active.local, &*host.meter).await?;
     host.metrics.adopted.inc_by(copied.bytes_moved);
     Ok(())
 }

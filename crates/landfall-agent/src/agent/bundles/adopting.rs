@@ -11,7 +11,6 @@ use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::EventReason;
 use landfall_core::wording::counted;
 use landfall_host::facts::own_platform;
-use landfall_oci::bundle::BundleSource;
 use landfall_oci::copy::{ImageCopy, copy_images};
 use landfall_oci::image::{ImageSource, TransferError};
 use landfall_oci::store::source_and_sink::StoreSink;
@@ -26,14 +25,16 @@ use crate::failure::find_hint;
 impl Opened {
     /// Copies the images that the content store lacks. An image that fails does not stop the others.
     pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig, missing: &[BundledImage]) {
-        let source = self.source.clone();
+        let Some(source) = self.content.source() else {
+            return;
+        };
         let asked = self.served.as_mut().map_or_else(Vec::new, Served::take_reads);
-        let pending = describe(&source, missing, active).await;
+        let pending = describe(&*source, missing, active).await;
         let begun = Instant::now();
         let (mut wanted, mut failures) = (Vec::new(), Vec::new());
         for number in order_of_adoption(&pending, &asked) {
             let image = &missing[number];
-            match refuse_image(&active.settings.landfall.bundles, &host.root, &source, &image.digest).await {
+            match refuse_image(&active.settings.landfall.bundles, &host.root, &*source, &image.digest).await {
                 Ok(()) => wanted.push((image.name.canonical(), image.digest.to_string())),
                 Err(error) => failures.push((image.name.canonical(), error)),
             }
@@ -85,15 +86,15 @@ impl Opened {
 async fn copy_all(
     host: &Host,
     active: &ActiveConfig,
-    source: &BundleSource,
+    source: &Arc<dyn ImageSource>,
     wanted: &[(ImageReference, String)],
     failures: &mut Vec<(ImageReference, TransferError)>,
 ) -> u64 {
-    let sink = StoreSink::omitting(host.store.clone(), Arc::new(source.clone()), own_platform());
+    let sink = StoreSink::omitting(host.store.clone(), source.clone(), own_platform());
     let copies: Vec<_> = wanted
         .iter()
         .map(|(name, digest)| ImageCopy {
-            source,
+            source: &**source,
             selector: digest,
             sink: &sink,
             name: Some(name),
@@ -115,7 +116,7 @@ async fn copy_all(
 }
 
 /// Returns what decides about the order of adoption.
-async fn describe(source: &BundleSource, images: &[BundledImage], active: &ActiveConfig) -> Vec<PendingImage> {
+async fn describe(source: &dyn ImageSource, images: &[BundledImage], active: &ActiveConfig) -> Vec<PendingImage> {
     // The first place of an image counts.
     let planned = active.planned.iter().enumerate().rev();
     let planned: HashMap<_, _> = planned.map(|(number, image)| (&image.canonical, number)).collect();
