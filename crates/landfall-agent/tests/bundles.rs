@@ -11,6 +11,7 @@ use common::offline::{Offline, all_images};
 use landfall_agent::AgentOutcome;
 use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::bundle::pieces::PlannedPiece;
+use landfall_core::bundle::trust::{render_key_document, render_signatures};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::Inventory;
 use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
@@ -18,8 +19,18 @@ use landfall_oci::archive::open_archive;
 use landfall_oci::bundle::{BundleDraft, BundleImage, BundleOptions, BundleWriter, gather_images, write_images};
 use landfall_oci::copy::CopyOptions;
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image};
+use landfall_testkit::signing_key::SigningKey;
 
 async fn write_bundle(path: &Utf8Path, images: &[(&str, ImageFixture)], options: BundleOptions) {
+    write_signed(path, images, options, None).await;
+}
+
+async fn write_signed(
+    path: &Utf8Path,
+    images: &[(&str, ImageFixture)],
+    options: BundleOptions,
+    key: Option<&SigningKey>,
+) {
     let spool = tempfile::tempdir().unwrap();
     let spool = Utf8Path::from_path(spool.path()).unwrap();
     let archive = spool.join("images.tar");
@@ -39,9 +50,9 @@ async fn write_bundle(path: &Utf8Path, images: &[(&str, ImageFixture)], options:
     let copy = CopyOptions::new(4);
     let (gathering, results) = gather_images(&listed, &copy).await;
     results.into_iter().for_each(|result| drop(result.unwrap()));
-    let plan = BundleDraft::new(gathering.finish().unwrap(), options)
-        .seal(None)
-        .unwrap();
+    let draft = BundleDraft::new(gathering.finish().unwrap(), options);
+    let signatures = key.map(|key| render_signatures(&[key.private.sign(draft.document_bytes()).unwrap()]));
+    let plan = draft.seal(signatures.as_deref().map(str::as_bytes)).unwrap();
     let piece = PlannedPiece {
         name: path.file_name().unwrap().to_owned(),
         size: plan.length(),
@@ -301,4 +312,92 @@ async fn of_a_bundle_that_vanishes_the_status_lists_the_rest() {
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(offline.site.run().await, AgentOutcome::Running);
     assert_eq!(offline.bundle("site.tar.zst").phase, BundlePhase::Receipt);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_document_brings_a_key_that_outlives_its_signer_and_never_comes_back() {
+    let [old, new, third] = [(); 3].map(|()| SigningKey::ecdsa());
+    let id = |key: &SigningKey| key.private.public_key().id().to_string();
+    let settings = |public: &[&SigningKey], retired: &[&SigningKey]| {
+        let public: Vec<_> = public.iter().map(|key| key.public_base64()).collect();
+        let retired: Vec<_> = retired.iter().map(|key| id(key)).collect();
+        format!(
+            "  bundles:\n    publicKeys: [{}]\n    retiredKeys: [{}]",
+            public.join(", "),
+            retired.join(", ")
+        )
+    };
+    let offline = Offline::new(&[&settings(&[&old], &[])]);
+    let document = offline.content().join("rotation.json");
+    let write_document = |key: &SigningKey, signer: &SigningKey| {
+        let signature = signer.private.sign(key.public_pem.as_bytes()).unwrap();
+        std::fs::write(&document, render_key_document(&key.public_pem, &[signature])).unwrap();
+    };
+    let last_event = |reason| {
+        let events = offline.site.events();
+        let found = events.iter().rfind(|event| event.reason == reason);
+        found.map(|event| event.message.clone()).unwrap_or_default()
+    };
+    let path = offline.content().join("site.tar.zst");
+    write_signed(&path, &all_images(), numbered(1), Some(&new)).await;
+    assert!(matches!(offline.site.run().await, AgentOutcome::Failed { .. }));
+    let refused = offline.bundle("site.tar.zst");
+    assert!(refused.problem.unwrap().contains("a key that this host does not have"));
+
+    // A document that an unknown key signed brings nothing.
+    write_document(&new, &third);
+    assert!(matches!(offline.site.run().await, AgentOutcome::Failed { .. }));
+    let reason = last_event(EventReason::BundleKeyRefused);
+    assert!(
+        reason.contains("is signed by none of the keys that this host uses; hint: "),
+        "{reason}"
+    );
+
+    write_document(&new, &old);
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert_eq!(offline.bundle("site.tar.zst").phase, BundlePhase::Receipt);
+    assert!(last_event(EventReason::BundleKeyAccepted).contains(&id(&new)));
+    let keys = offline.site.status().bundle_keys;
+    let shown: Vec<_> = keys
+        .iter()
+        .map(|key| (key.id.clone(), key.origin.as_str(), key.retired))
+        .collect();
+    let mut expected = [(id(&old), "user-data", false), (id(&new), document.as_str(), false)];
+    expected.sort();
+    assert_eq!(shown, expected);
+
+    // The document goes, and so does the key that signed it.
+    std::fs::remove_file(&document).unwrap();
+    offline.write_user_data(&[&settings(&[], &[&old])]);
+    let next = offline.content().join("next.tar.zst");
+    let more = [("example.io/more:1", small_image("more"))];
+    write_signed(&next, &more, numbered(2), Some(&new)).await;
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert_eq!(offline.bundle("next.tar.zst").phase, BundlePhase::Receipt);
+    write_document(&third, &old);
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert!(
+        last_event(EventReason::BundleKeyRefused).contains(&id(&third)),
+        "a retired key signs nothing"
+    );
+
+    // The new key is retired in its turn. Its document does not bring it back, whoever signed it.
+    offline.write_user_data(&[&settings(&[], &[&old, &new])]);
+    drop(offline.site.run().await);
+    assert!(
+        offline
+            .bundle("next.tar.zst")
+            .problem
+            .unwrap()
+            .contains("which is retired")
+    );
+    offline.write_user_data(&[&settings(&[&third], &[&old])]);
+    write_document(&new, &third);
+    drop(offline.site.run().await);
+    let reason = last_event(EventReason::BundleKeyRefused);
+    assert!(
+        reason.contains(&format!("the new key `{}` is retired", id(&new))),
+        "{reason}"
+    );
+    assert_eq!(offline.bundle("next.tar.zst").phase, BundlePhase::Refused);
 }

@@ -138,6 +138,21 @@ pub struct AgentStatus {
     /// The bundles that this host has found, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bundles: Vec<BundleStatus>,
+    /// The keys that sign bundles for this host, and those that no longer do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundle_keys: Vec<BundleKeyStatus>,
+}
+
+/// A key that signs bundles for this host, or no longer does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleKeyStatus {
+    /// The SHA-256 of the public key.
+    pub id: String,
+    /// `user-data`, or the path of the key document that brought the key.
+    pub origin: String,
+    /// True if bundles that it signed are no longer taken.
+    pub retired: bool,
 }
 
 /// A bundle that a host has found.
@@ -209,6 +224,7 @@ impl AgentStatus {
             kubelet_logins: None,
             host: HostConditions::default(),
             bundles: Vec::new(),
+            bundle_keys: Vec::new(),
         }
     }
 
@@ -450,6 +466,10 @@ pub enum EventReason {
     BundleVanished,
     /// The receipt of a bundle was written.
     BundleReceipt,
+    /// A key document brought a new key, which signs bundles for this host from now on.
+    BundleKeyAccepted,
+    /// The key of a key document is not taken.
+    BundleKeyRefused,
 }
 
 impl fmt::Display for EventReason {

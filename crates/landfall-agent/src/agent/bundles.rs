@@ -5,6 +5,7 @@
 mod adopting;
 mod courier;
 mod foreign;
+mod keys;
 mod offered;
 mod opened;
 mod scan;
@@ -26,6 +27,7 @@ use landfall_oci::content::place::Place;
 use landfall_registry::Registry;
 
 use self::foreign::{ForeignFiles, Reading, note_found, read_file};
+use self::keys::KeyDocuments;
 use self::opened::{Content, Opened, Served};
 use self::scan::{Sighting, find_bundles};
 use self::shown::{known_bundle, order_of_preference, status_of_file, status_of_known};
@@ -47,6 +49,7 @@ pub(crate) struct Bundles {
     sticks: Sticks,
     opened: BTreeMap<Digest, Opened>,
     foreign: ForeignFiles,
+    keys: KeyDocuments,
     /// Files of other formats whose finding is an event already.
     noted: Vec<Utf8PathBuf>,
     /// Problems of files that are events already, by path.
@@ -60,6 +63,7 @@ impl Bundles {
             sticks: Sticks::new(host),
             opened: BTreeMap::new(),
             foreign: ForeignFiles::default(),
+            keys: KeyDocuments::default(),
             noted: Vec::new(),
             reported: BTreeMap::new(),
             offered: Arc::default(),
@@ -82,9 +86,12 @@ impl Bundles {
         let mut directories: Vec<_> = host.root.join(&settings.directory).into_iter().collect();
         directories.extend(self.sticks.mount(host, settings.sticks).await);
         let found = tokio::task::spawn_blocking(move || find_bundles(&directories)).await?;
+        if self.keys.take(host, settings, ledger, found.keys).await? {
+            self.opened.values_mut().for_each(Opened::reconsider);
+        }
         let known = self.foreign.take_over(host, ledger.get(), found.foreign);
         let mut problems = self.take_over(host, found.bundles, known).await;
-        self.foreign.decide(settings, &host.root);
+        self.foreign.decide(settings, &host.root, ledger.get());
         note_found(host, &self.foreign, &mut self.noted).await;
         let of_foreign = self.foreign.status();
         self.report_problems(host, problems.iter().chain(&of_foreign)).await;

@@ -1,11 +1,11 @@
 //! The facts that the agent must remember across a restart and cannot observe: a small, versioned file, synced and
 //! renamed into place. The agent observes the store and containerd anew each time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::bundle::foreign::FileStamp;
-use landfall_core::bundle::trust::HighestSeen;
+use landfall_core::bundle::trust::{HighestSeen, KeyId};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::files::write_atomic;
 use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file, parse_versioned};
@@ -38,6 +38,20 @@ pub(crate) struct Ledger {
     /// The bundles that were taken, by their ids.
     #[serde(default)]
     pub(crate) bundles: BTreeMap<Digest, KnownBundle>,
+    /// The keys that key documents brought, by their ids.
+    #[serde(default)]
+    pub(crate) keys: BTreeMap<KeyId, AcceptedKey>,
+    /// The keys that the user-data retired, once.
+    #[serde(default)]
+    pub(crate) retired_keys: BTreeSet<KeyId>,
+}
+
+/// A key that a key document brought, when a key in use had signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AcceptedKey {
+    pub(crate) pem: String,
+    /// The path of the document.
+    pub(crate) document: String,
 }
 
 /// A bundle that was taken, for the time after its file is gone.
@@ -101,6 +115,8 @@ impl Default for Ledger {
             baseline: None,
             series: BTreeMap::new(),
             bundles: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            retired_keys: BTreeSet::new(),
         }
     }
 }

@@ -70,9 +70,14 @@ impl ForeignContent {
     }
 
     /// Decides if the host takes the file, whose SHA-256 is known.
-    pub(super) fn decide_trust(&self, settings: &BundleSettings, root: &HostRoot) -> anyhow::Result<Trust> {
+    pub(super) fn decide_trust(
+        &self,
+        settings: &BundleSettings,
+        root: &HostRoot,
+        ledger: &Ledger,
+    ) -> anyhow::Result<Trust> {
         let signature = DetachedSignature::load(&self.signature);
-        let decided = trust_of_foreign(settings, root, Some(&self.id), &signature)?;
+        let decided = trust_of_foreign(settings, root, ledger, Some(&self.id), &signature)?;
         decided.ok_or_else(|| anyhow::anyhow!("its SHA-256 is not known"))
     }
 
@@ -176,11 +181,11 @@ impl ForeignFiles {
     }
 
     /// Decides about the files that were not read yet, as far as that is possible. Blocks.
-    pub(super) fn decide(&mut self, settings: &BundleSettings, root: &HostRoot) {
+    pub(super) fn decide(&mut self, settings: &BundleSettings, root: &HostRoot, ledger: &Ledger) {
         let undecided = |file: &&mut ForeignFile| !matches!(file.state, Reading::Read(_) | Reading::Other);
         for file in self.files.values_mut().filter(undecided) {
             let signature = DetachedSignature::load(&file.sighting.signature);
-            (file.trust, file.refusal) = match trust_of_foreign(settings, root, None, &signature) {
+            (file.trust, file.refusal) = match trust_of_foreign(settings, root, ledger, None, &signature) {
                 Ok(decided) => (decided.map(|_| Decision::Take), None),
                 Err(error) => {
                     let hint = find_hint_in_context(&error).map(std::borrow::Cow::into_owned);

@@ -192,6 +192,13 @@ impl Opened {
         }
     }
 
+    /// Makes the decision anew, if the bundle is refused: the host has another key.
+    pub(super) fn reconsider(&mut self) {
+        if self.trust == Some(Decision::Refuse) {
+            self.decided_by = None;
+        }
+    }
+
     /// Decides if the bundle is taken, if that is not decided yet or the settings changed.
     ///
     /// # Errors
@@ -259,8 +266,8 @@ impl Opened {
         let seen = edition.and_then(|edition| ledger.get().series.get(&edition.series).copied());
         let settings = &active.settings.landfall.bundles;
         let trust = match &self.content {
-            Content::Own { file, .. } => trust_of(settings, &host.root, file, seen.unwrap_or_default())?,
-            Content::Foreign(foreign) => foreign.decide_trust(settings, &host.root)?,
+            Content::Own { file, .. } => trust_of(settings, &host.root, ledger.get(), file, seen.unwrap_or_default())?,
+            Content::Foreign(foreign) => foreign.decide_trust(settings, &host.root, ledger.get())?,
         };
         if let Trust::Key {
             newer_seen: Some(newer),

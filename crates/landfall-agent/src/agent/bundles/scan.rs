@@ -2,7 +2,7 @@
 //! file are told by their names.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
@@ -10,14 +10,19 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::bundle::foreign::{FileStamp, StampedFile};
 use landfall_core::bundle::pieces::{PieceSet, find_pieces, parse_piece_name};
+use landfall_core::bundle::trust::{DOCUMENT_SIZE_MAX, parse_key_document};
 use landfall_oci::archive::may_be_archive;
 use landfall_oci::bundle::signature::detached_name;
 use landfall_oci::bundle::{BundleError, BundleFile};
+
+use super::keys::FoundKey;
 
 /// Directory of bundles on Palette's partition `COS_CONTENT`.
 const BELOW: &str = "bundle-content";
 /// Files of one directory that are looked at.
 const FILES_MAX: usize = 1000;
+/// Key documents that are looked at: the work grows with the square of their number.
+const KEYS_MAX: usize = 64;
 /// Endings of files beside bundles.
 const NOT_BUNDLES: [&str; 4] = [".json", ".bin", ".partial", ".sig"];
 /// Endings of files that the agent writes beside bundles, and of unfinished ones.
@@ -85,6 +90,8 @@ fn stamp_of(pieces: &[Utf8PathBuf], signature: &Utf8Path) -> io::Result<FileStam
 pub(super) struct Found {
     pub(super) bundles: Vec<Sighting>,
     pub(super) foreign: Vec<ForeignSighting>,
+    /// Documents that bring a new key.
+    pub(super) keys: Vec<FoundKey>,
 }
 
 /// Looks into directories, not into those below them. One that is missing has no bundles. Files that are no archives are
@@ -93,8 +100,32 @@ pub(super) fn find_bundles(directories: &[Utf8PathBuf]) -> Found {
     let below = directories.iter().map(|directory| directory.join(BELOW));
     let directories = directories.iter().cloned().chain(below);
     let mut found = Found::default();
-    directories.for_each(|directory| find_in(&directory, &mut found));
+    directories.for_each(|directory| {
+        find_in(&directory, &mut found);
+        find_keys(&directory, &mut found.keys);
+    });
     found
+}
+
+/// Finds the key documents in a directory. Other files of JSON are left out.
+fn find_keys(directory: &Utf8Path, found: &mut Vec<FoundKey>) {
+    let names = list_files(directory, &OWN_FILES);
+    for name in names.iter().filter(|name| name.ends_with(".json")) {
+        if found.len() == KEYS_MAX {
+            return;
+        }
+        let path = directory.join(name);
+        let mut bytes = Vec::new();
+        let read = fs::File::open(&path).and_then(|file| {
+            let limit = DOCUMENT_SIZE_MAX as u64 + 1;
+            file.take(limit).read_to_end(&mut bytes)
+        });
+        if read.is_ok()
+            && let Ok(document) = parse_key_document(&bytes)
+        {
+            found.push(FoundKey { path, document });
+        }
+    }
 }
 
 fn find_in(directory: &Utf8Path, found: &mut Found) {

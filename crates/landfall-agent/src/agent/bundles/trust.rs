@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 
-use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::bundle::policy::{ImageSignatures, decide_trust_by_policy};
@@ -10,12 +9,15 @@ use landfall_core::bundle::trust::{Evidence, HighestSeen, OlderBundles, Refusal,
 use landfall_core::cosign::CosignOutcome;
 use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::reference::Digest;
-use landfall_core::settings::{BundleSettings, KeySource};
+use landfall_core::settings::BundleSettings;
 use landfall_host::root::HostRoot;
 use landfall_oci::bundle::BundleFile;
-use landfall_oci::bundle::signature::{Checked, DETACHED_SIZE_MAX, HostKeys, PublicKey};
+use landfall_oci::bundle::signature::{Checked, DETACHED_SIZE_MAX};
 use landfall_oci::cosign::verify_image;
 use landfall_oci::image::{ImageSource, TransferError};
+
+use super::keys::{host_keys, load_keys};
+use crate::agent::ledger::Ledger;
 
 /// Decides if the host takes a bundle.
 ///
@@ -25,10 +27,11 @@ use landfall_oci::image::{ImageSource, TransferError};
 pub(super) fn trust_of(
     settings: &BundleSettings,
     root: &HostRoot,
+    ledger: &Ledger,
     file: &BundleFile,
     seen: HighestSeen,
 ) -> anyhow::Result<Trust> {
-    let keys = host_keys(settings, root)?;
+    let keys = host_keys(settings, root, ledger)?;
     let checked = file.check_signatures(&keys)?;
     let edition = file.document().edition();
     let evidence = Evidence {
@@ -54,10 +57,11 @@ pub(super) fn trust_of(
 pub(super) fn trust_of_foreign(
     settings: &BundleSettings,
     root: &HostRoot,
+    ledger: &Ledger,
     sha256: Option<&Digest>,
     signature: &DetachedSignature,
 ) -> anyhow::Result<Option<Trust>> {
-    let keys = host_keys(settings, root)?;
+    let keys = host_keys(settings, root, ledger)?;
     let checked = match (&signature.bytes, sha256) {
         (None, _) => Checked::default(),
         (Some(_), None) if keys.ring().is_configured() => return Ok(None),
@@ -106,28 +110,6 @@ impl DetachedSignature {
             bytes: read.ok(),
         }
     }
-}
-
-fn host_keys(settings: &BundleSettings, root: &HostRoot) -> anyhow::Result<HostKeys> {
-    let keys = load_keys(&settings.public_keys, root)?;
-    Ok(HostKeys::new(keys, settings.retired_keys.iter().cloned())?)
-}
-
-fn load_keys(keys: &[KeySource], root: &HostRoot) -> anyhow::Result<Vec<PublicKey>> {
-    let load = |key: &KeySource| match key {
-        KeySource::Pem(text) => PublicKey::parse(text).context("cannot use a public key of the user-data"),
-        KeySource::File(path) => {
-            let bytes = root.read(path)?.unwrap_or_default();
-            let text = String::from_utf8_lossy(&bytes);
-            PublicKey::parse(&text).with_context(|| {
-                Explanation::new(
-                    format!("cannot use the public key `{path}`"),
-                    "write a public key in PEM there, or name another file in `landfall.bundles`",
-                )
-            })
-        }
-    };
-    keys.iter().map(load).collect()
 }
 
 /// Checks the cosign signatures of an image in a bundle, as the host's policy asks for it.
