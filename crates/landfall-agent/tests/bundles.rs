@@ -18,7 +18,9 @@ use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
 use landfall_oci::archive::open_archive;
 use landfall_oci::bundle::{BundleDraft, BundleImage, BundleOptions, BundleWriter, gather_images, write_images};
 use landfall_oci::copy::CopyOptions;
-use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image};
+use landfall_testkit::image_builder::{
+    FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image, zstd_frame,
+};
 use landfall_testkit::signing_key::SigningKey;
 
 async fn write_bundle(path: &Utf8Path, images: &[(&str, ImageFixture)], options: BundleOptions) {
@@ -47,7 +49,10 @@ async fn write_signed(
             name,
         })
         .collect();
-    let copy = CopyOptions::new(4);
+    let copy = CopyOptions {
+        referrers: true,
+        ..CopyOptions::new(4)
+    };
     let (gathering, results) = gather_images(&listed, &copy).await;
     results.into_iter().for_each(|result| drop(result.unwrap()));
     let draft = BundleDraft::new(gathering.finish().unwrap(), options);
@@ -400,4 +405,98 @@ async fn a_key_document_brings_a_key_that_outlives_its_signer_and_never_comes_ba
         "{reason}"
     );
     assert_eq!(offline.bundle("next.tar.zst").phase, BundlePhase::Refused);
+}
+
+/// Writes a bundle of Landfall or, with the other ending, a file as other tools write it.
+async fn write_either(path: &Utf8Path, images: &[(&str, ImageFixture)]) {
+    if path.as_str().ends_with(".tar.zst") {
+        return write_bundle(path, images, BundleOptions::default()).await;
+    }
+    let named: Vec<_> = images.iter().map(|(name, image)| (*name, image)).collect();
+    std::fs::write(path, zstd_frame(&oci_archive(&named))).unwrap();
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    file.set_modified(long_ago).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_images_of_a_bundle_are_in_the_primary_registry_with_their_signatures() {
+    for name in ["site.tar.zst", "core.zst"] {
+        let offline = Offline::new(&[]);
+        let agent = Agent::start(&offline.site).await;
+        wait_for(&offline.site, "degraded", |status| status.phase == Phase::Degraded).await;
+        let mut images = all_images();
+        let signature_of = |repository: &str, image: &ImageFixture| {
+            let digest = &image.root.digest;
+            format!("{repository}:sha256-{}.sig", digest.hex())
+        };
+        let of_extra = signature_of("example.io/extra", &images[3].1);
+        let of_nginx = signature_of("docker.io/library/nginx", &images[2].1);
+        images.push((&of_extra, small_image("signature of extra")));
+        images.push((&of_nginx, small_image("signature of nginx")));
+        let path = offline.content().join(name);
+        write_either(&path, &images).await;
+        let done = |bundle: &BundleStatus| bundle.phase == BundlePhase::Receipt && bundle.images == 4;
+        wait_for(&offline.site, "the receipt", |status| status.bundles.iter().any(done)).await;
+        // From now on nothing is served out of the file.
+        std::fs::remove_file(&path).unwrap();
+        wait_for(&offline.site, "no bundle", |status| status.bundles.is_empty()).await;
+
+        let ledger = std::fs::read(offline.site.state_dir().join("ledger.json")).unwrap();
+        let ledger: serde_json::Value = serde_json::from_slice(&ledger).unwrap();
+        let targets: Vec<ImageReference> = ledger["primary"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|target| target.parse().unwrap())
+            .collect();
+        let url = offline.site.status().primary.unwrap().url;
+        for (reference, image) in images
+            .iter()
+            .filter(|(name, _)| !name.contains("/os:") && !name.contains("calico"))
+        {
+            let reference: ImageReference = reference.parse().unwrap();
+            let repository = &reference.canonical().repository;
+            let target = targets
+                .iter()
+                .find(|target| target.repository.as_str().ends_with(repository.as_str()));
+            let target = &target
+                .unwrap_or_else(|| panic!("{name}: `{repository}` is not among {targets:?}"))
+                .repository;
+            let address = format!("{url}/v2/{target}/manifests/{}", reference.manifest_selector());
+            let request = reqwest::Client::new()
+                .get(&address)
+                .header("Accept", &image.root.media_type);
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 200, "{name}: {address}");
+            assert_eq!(response.bytes().await.unwrap(), image.root_bytes(), "{name}: {address}");
+        }
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_that_arrives_later_follows_its_image() {
+    let offline = Offline::new(&[]);
+    write_bundle(&offline.content().join("may.tar.zst"), &all_images(), numbered(1)).await;
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    let nginx = all_images().remove(2);
+    let tag = format!("docker.io/library/nginx:sha256-{}.sig", nginx.1.root.digest.hex());
+    let signature = small_image("signature");
+    let signed = [nginx, (tag.as_str(), signature.clone())];
+    write_bundle(&offline.content().join("june.tar.zst"), &signed, numbered(2)).await;
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert_eq!(offline.bundle("june.tar.zst").phase, BundlePhase::Receipt);
+    let ledger = std::fs::read_to_string(offline.site.state_dir().join("ledger.json")).unwrap();
+    let ledger: serde_json::Value = serde_json::from_str(&ledger).unwrap();
+    let companions: Vec<_> = ledger["companions"].as_object().unwrap().values().collect();
+    assert_eq!(companions, [&serde_json::json!([signature.root.digest])]);
+    // A second run pushes nothing.
+    let before = offline.site.events().len();
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    let later = offline.site.events().split_off(before);
+    assert!(
+        later.iter().all(|event| event.reason != EventReason::ImagePushed),
+        "{later:#?}"
+    );
 }

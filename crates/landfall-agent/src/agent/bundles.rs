@@ -8,6 +8,7 @@ mod foreign;
 mod keys;
 mod offered;
 mod opened;
+mod pushing;
 mod scan;
 mod shown;
 mod sticks;
@@ -29,6 +30,7 @@ use landfall_registry::Registry;
 use self::foreign::{ForeignFiles, Reading, note_found, read_file};
 use self::keys::KeyDocuments;
 use self::opened::{Content, Opened, Served};
+use self::pushing::Pushes;
 use self::scan::{Sighting, find_bundles};
 use self::shown::{known_bundle, order_of_preference, status_of_file, status_of_known};
 use self::sticks::Sticks;
@@ -50,6 +52,7 @@ pub(crate) struct Bundles {
     opened: BTreeMap<Digest, Opened>,
     foreign: ForeignFiles,
     keys: KeyDocuments,
+    pushes: Pushes,
     /// Files of other formats whose finding is an event already.
     noted: Vec<Utf8PathBuf>,
     /// Problems of files that are events already, by path.
@@ -64,6 +67,7 @@ impl Bundles {
             opened: BTreeMap::new(),
             foreign: ForeignFiles::default(),
             keys: KeyDocuments::default(),
+            pushes: Pushes::default(),
             noted: Vec::new(),
             reported: BTreeMap::new(),
             offered: Arc::default(),
@@ -244,7 +248,7 @@ impl Bundles {
     /// Lets the embedded registry serve the images of taken bundles out of their files, before they are adopted.
     pub(crate) async fn serve(&mut self, registry: Option<Arc<Registry>>, active: &ActiveConfig) {
         for opened in self.opened.values_mut() {
-            // Also after it was adopted: the registry has a record of the images of the profiles only.
+            // Also after it was adopted: an image that is damaged in the store is served all the same.
             let is_wanted = opened.is_taken();
             match (&registry, &opened.served) {
                 (Some(registry), None) if is_wanted => {
@@ -264,8 +268,8 @@ impl Bundles {
         }
     }
 
-    /// Copies the images of taken bundles that the content store lacks, and writes receipts. Dropping the future keeps
-    /// what arrived.
+    /// Copies the images of taken bundles that the content store lacks, pushes them to the primary registry, and writes
+    /// receipts. Dropping the future keeps what arrived.
     ///
     /// # Errors
     ///
@@ -289,6 +293,8 @@ impl Bundles {
                 self.show_all(host, ledger).await;
             }
         }
+        let taken = self.opened.values().filter(|opened| opened.is_taken());
+        self.pushes.push(host, active, ledger, taken).await?;
         for opened in self.opened.values_mut() {
             let missing = opened.missing(&host.store).await;
             let (_, step) = next_step(&opened.facts(missing.len()));

@@ -30,6 +30,9 @@ pub(crate) struct Ledger {
     pub(crate) core_images: Option<CoreImages>,
     /// The images that the primary registry is known to hold.
     pub(crate) primary: BTreeMap<ImageReference, Digest>,
+    /// The signatures, attestations and bills of materials that the primary registry is known to hold beside an image.
+    #[serde(default)]
+    pub(crate) companions: BTreeMap<ImageReference, BTreeSet<Digest>>,
     /// The facts of the host when `Running` was first reached.
     pub(crate) baseline: Option<Baseline>,
     /// The highest numbers that the host has taken of each series of bundles.
@@ -112,6 +115,7 @@ impl Default for Ledger {
             configuration: None,
             core_images: None,
             primary: BTreeMap::new(),
+            companions: BTreeMap::new(),
             baseline: None,
             series: BTreeMap::new(),
             bundles: BTreeMap::new(),

@@ -2,17 +2,18 @@
 //! zarf. They are read in one pass: blobs go into the content store as they come, and images are named once all of the
 //! file was read, its signature is good, and it did not change meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleFacts, Decision, FileState, next_step};
-use landfall_core::bundle::document::{BundleDocument, BundledImage, FORMAT};
+use landfall_core::bundle::document::{BundleDocument, BundledImage, Companion, FORMAT};
 use landfall_core::bundle::foreign::FileStamp;
 use landfall_core::bundle::trust::Trust;
 use landfall_core::failure::error_chain;
+use landfall_core::oci_types::parse_manifest;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::settings::BundleSettings;
 use landfall_core::status::{BundleStatus, EventReason, ProgressEvent, ProgressSink};
@@ -30,6 +31,9 @@ use super::trust::{DetachedSignature, trust_of_foreign};
 use crate::agent::host::Host;
 use crate::agent::ledger::{KnownBundle, Ledger};
 use crate::failure::{find_hint, find_hint_in_context};
+
+/// Companions of one image that are looked for.
+const COMPANIONS_MAX: usize = 1000;
 
 /// Content of a file of another format that was read, in this run or in an earlier one.
 #[derive(Debug)]
@@ -257,8 +261,11 @@ impl ForeignFile {
 
 fn find_known(host: &Host, ledger: &Ledger, sighting: &ForeignSighting) -> Option<(Digest, ForeignContent)> {
     let mut bundles = ledger.bundles.iter();
-    let (id, known) =
-        bundles.find(|(_, known)| known.path == sighting.path && known.stamp.as_ref() == Some(&sighting.stamp))?;
+    // Of one that was not adopted as a whole, the rest is in the file.
+    let is_it = |known: &KnownBundle| {
+        known.has_receipt && known.path == sighting.path && known.stamp.as_ref() == Some(&sighting.stamp)
+    };
+    let (id, known) = bundles.find(|(_, known)| is_it(known))?;
     Some((id.clone(), ForeignContent::known(&host.store, id, known, sighting)))
 }
 
@@ -285,7 +292,7 @@ pub(super) async fn read_file(host: &Host, sighting: &ForeignSighting) -> Result
     let Some(source) = images.first().map(|image| image.source.clone()) else {
         return Err(Reading::Other);
     };
-    let document = describe(name_images(&images));
+    let document = describe(name_images(&images).await);
     if document.images.is_empty() {
         return Err(Reading::Failed((
             "none of its images has a full name".to_owned(),
@@ -331,10 +338,11 @@ fn state_of(error: &StreamError) -> Reading {
 }
 
 /// Returns the images under their full names. Of two images with one name, the first counts.
-fn name_images(images: &[ArchiveImage]) -> Vec<BundledImage> {
+async fn name_images(images: &[ArchiveImage]) -> Vec<BundledImage> {
     let mut named: BTreeMap<ImageReference, BundledImage> = BTreeMap::new();
     for image in images {
         let root = &image.root;
+        let companions = find_companions(&*image.source, &root.digest).await;
         for name in image
             .names
             .iter()
@@ -342,10 +350,49 @@ fn name_images(images: &[ArchiveImage]) -> Vec<BundledImage> {
         {
             let name = name.canonical();
             let described = mk_image(name.clone(), root.digest.clone(), root.media_type.clone(), root.size);
-            named.entry(name).or_insert(described);
+            named.entry(name).or_insert_with(|| BundledImage {
+                companions: companions.clone(),
+                ..described
+            });
         }
     }
     named.into_values().collect()
+}
+
+/// Finds what refers to an image, to an entry of its index, or to such a referrer. What cannot be read is left out: the copy
+/// of the image tells about it.
+async fn find_companions(source: &dyn ImageSource, root: &Digest) -> Vec<Companion> {
+    let mut found: Vec<Companion> = Vec::new();
+    let mut pending = vec![root.clone()];
+    let mut seen: HashSet<Digest> = HashSet::new();
+    while let Some(subject) = pending.pop() {
+        if !seen.insert(subject.clone()) || found.len() > COMPANIONS_MAX {
+            continue;
+        }
+        let Ok(manifest) = source.fetch_manifest(subject.as_str()).await else {
+            continue;
+        };
+        if let Ok(content) = parse_manifest(&manifest.bytes) {
+            let entries = content
+                .children()
+                .filter(|child| content.role_of(child).may_be_manifest());
+            pending.extend(entries.map(|entry| entry.digest.clone()));
+        }
+        for referrer in source.find_referrers(&subject).await.unwrap_or_default() {
+            let Ok(manifest) = source.fetch_manifest(&referrer.selector).await else {
+                continue;
+            };
+            pending.push(manifest.digest.clone());
+            found.push(Companion {
+                size: manifest.bytes.len() as u64,
+                media_type: manifest.media_type,
+                digest: manifest.digest,
+                subject: subject.clone(),
+                tag: referrer.tag,
+            });
+        }
+    }
+    found
 }
 
 fn mk_image(name: ImageReference, digest: Digest, media_type: String, size: u64) -> BundledImage {

@@ -151,9 +151,14 @@ impl Opened {
         self.receipt.is_some()
     }
 
+    /// Returns the names of its images, and of their companions with a tag.
     pub(super) fn names(&self) -> impl Iterator<Item = ImageReference> {
         let images = self.content.document().images.iter();
-        images.map(|image| image.name.canonical())
+        images.flat_map(|image| {
+            let companions = image.companions.iter().filter(|companion| companion.tag.is_some());
+            let companions = companions.map(|companion| image.name.beside(companion.tag.as_ref(), &companion.digest));
+            std::iter::once(image.name.canonical()).chain(companions)
+        })
     }
 
     /// Leaves the images with these names to preferred bundles.
@@ -161,7 +166,7 @@ impl Opened {
         self.superseded = self.names().filter(|name| names.contains(name)).collect();
     }
 
-    /// Returns the images that the content store lacks.
+    /// Returns the images that the content store lacks, or whose companions it lacks.
     pub(super) async fn missing(&self, store: &ContentStore) -> Vec<BundledImage> {
         let (store, superseded) = (store.clone(), self.superseded.clone());
         let images = self.content.document().images.clone();
@@ -169,7 +174,9 @@ impl Opened {
             images
                 .into_iter()
                 .filter(|image| !superseded.contains(&image.name.canonical()))
-                .filter(|image| !has_image(&store, &image.name, &image.digest))
+                .filter(|image| {
+                    !has_image(&store, &image.name, &image.digest) || lacks_companion(&store, image, &superseded)
+                })
                 .collect()
         };
         tokio::task::spawn_blocking(find).await.unwrap_or_default()
@@ -329,6 +336,15 @@ impl Opened {
             served.registry.remove_place(&served.place);
         }
     }
+}
+
+/// Returns true if the store lacks a companion of an image, but for those that a preferred bundle has.
+fn lacks_companion(store: &ContentStore, image: &BundledImage, superseded: &HashSet<ImageReference>) -> bool {
+    let mut companions = image.companions.iter();
+    companions.any(|companion| {
+        let name = image.name.beside(companion.tag.as_ref(), &companion.digest);
+        !superseded.contains(&name) && !has_image(store, &name, &companion.digest)
+    })
 }
 
 /// Returns true if the store has an image of a bundle, complete and under its name.
