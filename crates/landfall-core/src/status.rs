@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::adoption::BundlePhase;
 use crate::hostconf::containerd_config::{MirrorReading, ReadingState};
 use crate::hostconf::kubelet_plugin::LoginState;
+use crate::hostconf::kubelet_pulls::PreloadRefusal;
 
 pub use tally::TransferTally;
 
@@ -132,6 +133,9 @@ pub struct AgentStatus {
     /// The kubelet's logins, if a registry needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubelet_logins: Option<KubeletLoginsStatus>,
+    /// The preloaded images that the kubelet does not start without their registry, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_preloads: Option<KubeletPreloadsStatus>,
     /// Actions that the host needs and the agent does not take itself.
     #[serde(default)]
     pub host: HostConditions,
@@ -222,6 +226,7 @@ impl AgentStatus {
             cluster: None,
             mirror_files: None,
             kubelet_logins: None,
+            kubelet_preloads: None,
             host: HostConditions::default(),
             bundles: Vec::new(),
             bundle_keys: Vec::new(),
@@ -311,6 +316,17 @@ pub struct KubeletLoginsStatus {
     /// The state of the credential provider.
     pub state: LoginState,
     /// The reason, in one sentence.
+    pub message: String,
+}
+
+/// The kubelet's refusal of preloaded images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeletPreloadsStatus {
+    /// The rule of the kubelet, and the images that it refuses.
+    #[serde(flatten)]
+    pub refusal: PreloadRefusal,
+    /// The reason in one sentence, with one thing to do.
     pub message: String,
 }
 
@@ -454,6 +470,8 @@ pub enum EventReason {
     KubeletLoginsReady,
     /// The kubelet does not call the credential provider, which registries of the configuration need.
     KubeletLoginsMissing,
+    /// The kubelet does not start preloaded images without their registry.
+    KubeletRefusesPreloads,
     /// A bundle was found.
     BundleFound,
     /// The host takes a bundle; its images are pulled out of the file from now on.

@@ -27,7 +27,7 @@ use landfall_core::wording::counted;
 use landfall_oci::content::place::Place;
 use landfall_registry::Registry;
 
-use self::foreign::{ForeignFiles, Reading, note_found, read_file};
+use self::foreign::{ForeignFiles, ForeignState, note_found, read_file};
 use self::keys::KeyDocuments;
 use self::opened::{Content, Opened, Served};
 use self::pushing::Pushes;
@@ -188,7 +188,7 @@ impl Bundles {
                 continue;
             };
             let sighting = file.sighting.clone();
-            file.state = Reading::Now;
+            file.state = ForeignState::Now;
             self.opened.retain(|_, opened| opened.path != path);
             self.show_all(host, ledger).await;
             let state = match read_file(host, &sighting).await {
@@ -199,7 +199,7 @@ impl Bundles {
                         let opened = vacant.insert(Opened::new(path.clone(), Content::Foreign(content)));
                         opened.decide(host, active, ledger).await?;
                     }
-                    Reading::Read(id)
+                    ForeignState::Read(id)
                 }
                 Err(state) => state,
             };

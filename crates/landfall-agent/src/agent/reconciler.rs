@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use landfall_core::plan::phases::{PassFacts, blocked_by};
 use landfall_core::reference::ImageReference;
+use landfall_core::settings::ImageRole;
 use landfall_core::status::{EventReason, FailedPhase, Phase, ProgressEvent};
 use landfall_core::wording::counted;
 use landfall_host::notify::ServiceState;
@@ -285,7 +286,8 @@ impl Reconciler {
             Phase::Redirect => {
                 let active = self.active()?;
                 let held = self.held_images();
-                self.services.redirect(&self.host, &active, held).await
+                let preloaded = self.preloaded_images(&active);
+                self.services.redirect(&self.host, &active, held, preloaded).await
             }
             Phase::Running | Phase::Degraded => Ok(String::new()),
         }
@@ -358,6 +360,15 @@ impl Reconciler {
         let active = self.active()?;
         let changed = self.config.files_changed();
         apply_phase(&self.host, &active, &mut self.ledger, phase, &self.causes, changed).await
+    }
+
+    /// Returns the names of the images that the container runtime has before a pod asks for them.
+    fn preloaded_images(&self, active: &ActiveConfig) -> Vec<String> {
+        let core = self.ledger.get().core_images.iter().flat_map(|core| core.names.clone());
+        let planned = active.planned.iter();
+        let infrastructure = planned.filter(|image| image.role == ImageRole::Infrastructure);
+        core.chain(infrastructure.map(|image| image.canonical.runtime_name()))
+            .collect()
     }
 
     fn active(&self) -> anyhow::Result<Arc<ActiveConfig>> {

@@ -133,6 +133,8 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
     line("Mirror files", mirror_files.map_or("", |files| files.message.as_str()));
     let logins = status.kubelet_logins.as_ref();
     line("Logins", logins.map_or("", |logins| logins.message.as_str()));
+    let preloads = status.kubelet_preloads.as_ref();
+    line("Preloads", preloads.map_or("", |preloads| preloads.message.as_str()));
     line("Reboot", status.host.reboot_required.as_deref().unwrap_or_default());
     line("Repave", status.host.repave_required.as_deref().unwrap_or_default());
     if !status.images.is_empty() {

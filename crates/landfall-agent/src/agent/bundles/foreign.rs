@@ -105,7 +105,7 @@ pub(super) struct ForeignFile {
     pub(super) sighting: ForeignSighting,
     /// True if it is not being copied.
     is_settled: bool,
-    pub(super) state: Reading,
+    pub(super) state: ForeignState,
     /// The decision about it, as far as it can be made before it is read.
     trust: Option<Decision>,
     /// The reason of a refusal, with a hint.
@@ -116,7 +116,7 @@ pub(super) struct ForeignFile {
 type Problem = (String, Option<String>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum ForeignState {
     Unread,
     Now,
     /// It was read: the bundle with this id.
@@ -157,13 +157,13 @@ impl ForeignFiles {
             let is_same = stamp == Some(&sighting.stamp);
             let mut state = match last {
                 // A pass that was interrupted is made again.
-                Some(last) if is_same && last.state != Reading::Now => last.state,
-                _ => Reading::Unread,
+                Some(last) if is_same && last.state != ForeignState::Now => last.state,
+                _ => ForeignState::Unread,
             };
-            if state == Reading::Unread
+            if state == ForeignState::Unread
                 && let Some((id, content)) = find_known(host, ledger, &sighting)
             {
-                state = Reading::Read(id.clone());
+                state = ForeignState::Read(id.clone());
                 known.push((id, Opened::new(sighting.path.clone(), Content::Foreign(content))));
             }
             let file = ForeignFile {
@@ -181,12 +181,12 @@ impl ForeignFiles {
     /// Returns true if a bundle that was read is the file at this path still.
     pub(super) fn has(&self, path: &Utf8PathBuf, id: &Digest) -> bool {
         let file = self.files.get(path);
-        file.is_some_and(|file| file.state == Reading::Read(id.clone()))
+        file.is_some_and(|file| file.state == ForeignState::Read(id.clone()))
     }
 
     /// Decides about the files that were not read yet, as far as that is possible. Blocks.
     pub(super) fn decide(&mut self, settings: &BundleSettings, root: &HostRoot, ledger: &Ledger) {
-        let undecided = |file: &&mut ForeignFile| !matches!(file.state, Reading::Read(_) | Reading::Other);
+        let undecided = |file: &&mut ForeignFile| !matches!(file.state, ForeignState::Read(_) | ForeignState::Other);
         for file in self.files.values_mut().filter(undecided) {
             let signature = DetachedSignature::load(&file.sighting.signature);
             (file.trust, file.refusal) = match trust_of_foreign(settings, root, ledger, None, &signature) {
@@ -203,7 +203,7 @@ impl ForeignFiles {
     pub(super) fn unread(&self) -> Vec<Utf8PathBuf> {
         let files = self.files.values();
         let due = files.filter(|file| {
-            let is_unread = matches!(file.state, Reading::Unread | Reading::Postponed(_));
+            let is_unread = matches!(file.state, ForeignState::Unread | ForeignState::Postponed(_));
             is_unread && file.is_settled && file.trust != Some(Decision::Refuse)
         });
         due.map(|file| file.sighting.path.clone()).collect()
@@ -212,7 +212,7 @@ impl ForeignFiles {
     /// Returns true if nothing is left to be read of the files below a directory.
     pub(super) fn are_read_below(&self, directory: &Utf8PathBuf) -> bool {
         let mut below = self.files.iter().filter(|(path, _)| path.starts_with(directory));
-        below.all(|(_, file)| matches!(file.state, Reading::Read(_) | Reading::Other))
+        below.all(|(_, file)| matches!(file.state, ForeignState::Read(_) | ForeignState::Other))
     }
 
     /// Returns the status of the files that are no bundles of this host yet.
@@ -224,14 +224,14 @@ impl ForeignFiles {
 impl ForeignFile {
     fn status(&self) -> Option<BundleStatus> {
         let (state, problem) = match &self.state {
-            Reading::Read(_) | Reading::Other => return None,
-            Reading::Failed(problem) => (FileState::Unusable, Some(problem)),
-            Reading::Incomplete(problem) => (FileState::Incomplete, Some(problem)),
+            ForeignState::Read(_) | ForeignState::Other => return None,
+            ForeignState::Failed(problem) => (FileState::Unusable, Some(problem)),
+            ForeignState::Incomplete(problem) => (FileState::Incomplete, Some(problem)),
             _ if self.refusal.is_some() => (FileState::Unread, self.refusal.as_ref()),
-            Reading::Postponed(problem) => (FileState::Unread, Some(problem)),
-            Reading::Unread if !self.is_settled => (FileState::Incomplete, None),
-            Reading::Unread => (FileState::Unread, None),
-            Reading::Now => (FileState::BeingRead, None),
+            ForeignState::Postponed(problem) => (FileState::Unread, Some(problem)),
+            ForeignState::Unread if !self.is_settled => (FileState::Incomplete, None),
+            ForeignState::Unread => (FileState::Unread, None),
+            ForeignState::Now => (FileState::BeingRead, None),
         };
         let facts = BundleFacts {
             file: state,
@@ -271,7 +271,7 @@ fn find_known(host: &Host, ledger: &Ledger, sighting: &ForeignSighting) -> Optio
 
 /// Reads a file in one pass. Its blobs are in the content store then, and nothing names them. Returns the content, or the
 /// state of a file that cannot be used.
-pub(super) async fn read_file(host: &Host, sighting: &ForeignSighting) -> Result<ForeignContent, Reading> {
+pub(super) async fn read_file(host: &Host, sighting: &ForeignSighting) -> Result<ForeignContent, ForeignState> {
     let begun = Instant::now();
     let progress = Counted {
         next: &*host.meter,
@@ -287,14 +287,14 @@ pub(super) async fn read_file(host: &Host, sighting: &ForeignSighting) -> Result
     let has_changed = tokio::task::spawn_blocking(move || again.has_changed()).await;
     if has_changed.unwrap_or(true) {
         let text = "it changed while it was read: it may still be copied";
-        return Err(Reading::Incomplete((text.to_owned(), None)));
+        return Err(ForeignState::Incomplete((text.to_owned(), None)));
     }
     let Some(source) = images.first().map(|image| image.source.clone()) else {
-        return Err(Reading::Other);
+        return Err(ForeignState::Other);
     };
     let document = describe(name_images(&images).await);
     if document.images.is_empty() {
-        return Err(Reading::Failed((
+        return Err(ForeignState::Failed((
             "none of its images has a full name".to_owned(),
             Some("write it again with full names, as `skopeo copy SOURCE oci-archive:FILE:NAME` does".to_owned()),
         )));
@@ -313,8 +313,8 @@ pub(super) async fn read_file(host: &Host, sighting: &ForeignSighting) -> Result
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
-) -> Result<T, Reading> {
-    let postponed = |text: String| Reading::Postponed((text, None));
+) -> Result<T, ForeignState> {
+    let postponed = |text: String| ForeignState::Postponed((text, None));
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| state_of(&StreamError::from(error))),
         Err(error) => Err(postponed(error.to_string())),
@@ -322,18 +322,18 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Returns the state of a file that was not read to its end.
-fn state_of(error: &StreamError) -> Reading {
+fn state_of(error: &StreamError) -> ForeignState {
     let text = error_chain(error);
     let hint = find_hint(error).map(std::borrow::Cow::into_owned);
     let or = |otherwise: &str| Some(hint.clone().unwrap_or_else(|| otherwise.to_owned()));
     match error {
-        StreamError::Archive(error) if error.is_other_file() => Reading::Other,
-        StreamError::Archive(error) if error.is_cut_short() => Reading::Incomplete((
+        StreamError::Archive(error) if error.is_other_file() => ForeignState::Other,
+        StreamError::Archive(error) if error.is_cut_short() => ForeignState::Incomplete((
             text,
             or("wait until the copy is finished, or copy it again from where it was made"),
         )),
-        StreamError::Archive(_) => Reading::Failed((text, or("copy it again from where it was made"))),
-        StreamError::Transfer(_) => Reading::Postponed((text, hint)),
+        StreamError::Archive(_) => ForeignState::Failed((text, or("copy it again from where it was made"))),
+        StreamError::Transfer(_) => ForeignState::Postponed((text, hint)),
     }
 }
 
@@ -440,7 +440,7 @@ impl ProgressSink for Counted<'_> {
 pub(super) async fn note_found(host: &Host, files: &ForeignFiles, noted: &mut Vec<Utf8PathBuf>) {
     noted.retain(|path| files.files.contains_key(path));
     for (path, file) in &files.files {
-        let is_new = file.is_settled && file.state == Reading::Unread && !noted.contains(path);
+        let is_new = file.is_settled && file.state == ForeignState::Unread && !noted.contains(path);
         if is_new {
             let message = format!("a file of another format, {} bytes", file.sighting.size);
             host.note(EventReason::BundleFound, path.as_str(), message).await;

@@ -119,7 +119,7 @@ impl StreamReader {
     }
 
     /// Reads the archive to its end.
-    pub(super) fn read(self) -> Reading {
+    pub(super) fn read(self) -> StreamEnd {
         let mut context = self.context;
         let mut files = StreamedFiles {
             archive: context.archive.clone(),
@@ -127,7 +127,7 @@ impl StreamReader {
             lacks_end_mark: true,
         };
         let result = context.read_all(self.input, self.decompressed_max, &mut files);
-        Reading {
+        StreamEnd {
             files,
             at: context.at,
             result,
@@ -136,7 +136,7 @@ impl StreamReader {
 }
 
 /// The end of a pass through an archive.
-pub(super) struct Reading {
+pub(super) struct StreamEnd {
     /// The files that were read.
     pub(super) files: StreamedFiles,
     /// The entry whose content was being read.
@@ -144,7 +144,7 @@ pub(super) struct Reading {
     pub(super) result: Result<(), ReadFailure>,
 }
 
-impl Reading {
+impl StreamEnd {
     /// Adds the damaged entry and its images to an error, if the caller wants to know more than the first wrong blob.
     pub(super) fn locate(&self, error: ArchiveError, wrong: &WrongBlobs) -> ArchiveError {
         if matches!(wrong, WrongBlobs::Refused) || error.is_cut_short() {
