@@ -4,68 +4,35 @@
 
 mod common;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use common::agent::{Agent, wait_for, wait_for_running};
-use common::{Site, core_archive, os_image};
+use common::core_archive;
+use common::offline::{Offline, all_images};
 use landfall_agent::AgentOutcome;
 use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::bundle::pieces::PlannedPiece;
+use landfall_core::bundle::trust::{render_key_document, render_signatures};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::Inventory;
 use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
 use landfall_oci::archive::open_archive;
 use landfall_oci::bundle::{BundleDraft, BundleImage, BundleOptions, BundleWriter, gather_images, write_images};
 use landfall_oci::copy::CopyOptions;
-use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image};
-
-/// A site whose profile names images that no registry serves to it.
-struct Offline {
-    site: Site,
-}
-
-impl Offline {
-    fn new(more: &[&str]) -> Offline {
-        let site = Site::new();
-        let offline = Offline { site };
-        offline.write_user_data(more);
-        std::fs::create_dir_all(offline.content()).unwrap();
-        offline
-    }
-
-    fn write_user_data(&self, more: &[&str]) {
-        let text = format!(
-            "#cloud-config\nstylus:\n  managementMode: local\n  registryCredentials:\n    domain: \"127.0.0.1:1\"\n    insecure: true\n\
-             landfall:\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n  primary:\n    endpoint: \"127.0.0.1:{}\"\n{}\n",
-            self.site.primary_port,
-            more.join("\n")
-        );
-        std::fs::write(self.site.path("user-data.yaml"), text).unwrap();
-    }
-
-    fn content(&self) -> Utf8PathBuf {
-        self.site.path("root/opt/spectrocloud/content")
-    }
-
-    fn bundle(&self, name: &str) -> BundleStatus {
-        let bundles = self.site.status().bundles;
-        let found = bundles.iter().find(|bundle| bundle.path.ends_with(name));
-        found
-            .unwrap_or_else(|| panic!("`{name}` is not among {bundles:#?}"))
-            .clone()
-    }
-}
-
-/// Returns the images of the site's profile, and one that no profile names.
-fn all_images() -> Vec<(&'static str, ImageFixture)> {
-    vec![
-        ("example.io/os:1", os_image()),
-        ("example.io/calico:1", small_image("calico")),
-        ("docker.io/library/nginx:1.27", small_image("nginx")),
-        ("example.io/extra:1", small_image("extra")),
-    ]
-}
+use landfall_testkit::image_builder::{
+    FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image, zstd_frame,
+};
+use landfall_testkit::signing_key::SigningKey;
 
 async fn write_bundle(path: &Utf8Path, images: &[(&str, ImageFixture)], options: BundleOptions) {
+    write_signed(path, images, options, None).await;
+}
+
+async fn write_signed(
+    path: &Utf8Path,
+    images: &[(&str, ImageFixture)],
+    options: BundleOptions,
+    key: Option<&SigningKey>,
+) {
     let spool = tempfile::tempdir().unwrap();
     let spool = Utf8Path::from_path(spool.path()).unwrap();
     let archive = spool.join("images.tar");
@@ -82,12 +49,15 @@ async fn write_bundle(path: &Utf8Path, images: &[(&str, ImageFixture)], options:
             name,
         })
         .collect();
-    let copy = CopyOptions::new(4);
+    let copy = CopyOptions {
+        referrers: true,
+        ..CopyOptions::new(4)
+    };
     let (gathering, results) = gather_images(&listed, &copy).await;
     results.into_iter().for_each(|result| drop(result.unwrap()));
-    let plan = BundleDraft::new(gathering.finish().unwrap(), options)
-        .seal(None)
-        .unwrap();
+    let draft = BundleDraft::new(gathering.finish().unwrap(), options);
+    let signatures = key.map(|key| render_signatures(&[key.private.sign(draft.document_bytes()).unwrap()]));
+    let plan = draft.seal(signatures.as_deref().map(str::as_bytes)).unwrap();
     let piece = PlannedPiece {
         name: path.file_name().unwrap().to_owned(),
         size: plan.length(),
@@ -347,4 +317,186 @@ async fn of_a_bundle_that_vanishes_the_status_lists_the_rest() {
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(offline.site.run().await, AgentOutcome::Running);
     assert_eq!(offline.bundle("site.tar.zst").phase, BundlePhase::Receipt);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_document_brings_a_key_that_outlives_its_signer_and_never_comes_back() {
+    let [old, new, third] = [(); 3].map(|()| SigningKey::ecdsa());
+    let id = |key: &SigningKey| key.private.public_key().id().to_string();
+    let settings = |public: &[&SigningKey], retired: &[&SigningKey]| {
+        let public: Vec<_> = public.iter().map(|key| key.public_base64()).collect();
+        let retired: Vec<_> = retired.iter().map(|key| id(key)).collect();
+        format!(
+            "  bundles:\n    publicKeys: [{}]\n    retiredKeys: [{}]",
+            public.join(", "),
+            retired.join(", ")
+        )
+    };
+    let offline = Offline::new(&[&settings(&[&old], &[])]);
+    let document = offline.content().join("rotation.json");
+    let write_document = |key: &SigningKey, signer: &SigningKey| {
+        let signature = signer.private.sign(key.public_pem.as_bytes()).unwrap();
+        std::fs::write(&document, render_key_document(&key.public_pem, &[signature])).unwrap();
+    };
+    let last_event = |reason| {
+        let events = offline.site.events();
+        let found = events.iter().rfind(|event| event.reason == reason);
+        found.map(|event| event.message.clone()).unwrap_or_default()
+    };
+    let path = offline.content().join("site.tar.zst");
+    write_signed(&path, &all_images(), numbered(1), Some(&new)).await;
+    assert!(matches!(offline.site.run().await, AgentOutcome::Failed { .. }));
+    let refused = offline.bundle("site.tar.zst");
+    assert!(refused.problem.unwrap().contains("a key that this host does not have"));
+
+    // A document that an unknown key signed brings nothing.
+    write_document(&new, &third);
+    assert!(matches!(offline.site.run().await, AgentOutcome::Failed { .. }));
+    let reason = last_event(EventReason::BundleKeyRefused);
+    assert!(
+        reason.contains("is signed by none of the keys that this host uses; hint: "),
+        "{reason}"
+    );
+
+    write_document(&new, &old);
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert_eq!(offline.bundle("site.tar.zst").phase, BundlePhase::Receipt);
+    assert!(last_event(EventReason::BundleKeyAccepted).contains(&id(&new)));
+    let keys = offline.site.status().bundle_keys;
+    let shown: Vec<_> = keys
+        .iter()
+        .map(|key| (key.id.clone(), key.origin.as_str(), key.retired))
+        .collect();
+    let mut expected = [(id(&old), "user-data", false), (id(&new), document.as_str(), false)];
+    expected.sort();
+    assert_eq!(shown, expected);
+
+    // The document goes, and so does the key that signed it.
+    std::fs::remove_file(&document).unwrap();
+    offline.write_user_data(&[&settings(&[], &[&old])]);
+    let next = offline.content().join("next.tar.zst");
+    let more = [("example.io/more:1", small_image("more"))];
+    write_signed(&next, &more, numbered(2), Some(&new)).await;
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert_eq!(offline.bundle("next.tar.zst").phase, BundlePhase::Receipt);
+    write_document(&third, &old);
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert!(
+        last_event(EventReason::BundleKeyRefused).contains(&id(&third)),
+        "a retired key signs nothing"
+    );
+
+    // The new key is retired in its turn. Its document does not bring it back, whoever signed it.
+    offline.write_user_data(&[&settings(&[], &[&old, &new])]);
+    drop(offline.site.run().await);
+    assert!(
+        offline
+            .bundle("next.tar.zst")
+            .problem
+            .unwrap()
+            .contains("which is retired")
+    );
+    offline.write_user_data(&[&settings(&[&third], &[&old])]);
+    write_document(&new, &third);
+    drop(offline.site.run().await);
+    let reason = last_event(EventReason::BundleKeyRefused);
+    assert!(
+        reason.contains(&format!("the new key `{}` is retired", id(&new))),
+        "{reason}"
+    );
+    assert_eq!(offline.bundle("next.tar.zst").phase, BundlePhase::Refused);
+}
+
+/// Writes a bundle of Landfall or, with the other ending, a file as other tools write it.
+async fn write_either(path: &Utf8Path, images: &[(&str, ImageFixture)]) {
+    if path.as_str().ends_with(".tar.zst") {
+        return write_bundle(path, images, BundleOptions::default()).await;
+    }
+    let named: Vec<_> = images.iter().map(|(name, image)| (*name, image)).collect();
+    std::fs::write(path, zstd_frame(&oci_archive(&named))).unwrap();
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    file.set_modified(long_ago).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_images_of_a_bundle_are_in_the_primary_registry_with_their_signatures() {
+    for name in ["site.tar.zst", "core.zst"] {
+        let offline = Offline::new(&[]);
+        let agent = Agent::start(&offline.site).await;
+        wait_for(&offline.site, "degraded", |status| status.phase == Phase::Degraded).await;
+        let mut images = all_images();
+        let signature_of = |repository: &str, image: &ImageFixture| {
+            let digest = &image.root.digest;
+            format!("{repository}:sha256-{}.sig", digest.hex())
+        };
+        let of_extra = signature_of("example.io/extra", &images[3].1);
+        let of_nginx = signature_of("docker.io/library/nginx", &images[2].1);
+        images.push((&of_extra, small_image("signature of extra")));
+        images.push((&of_nginx, small_image("signature of nginx")));
+        let path = offline.content().join(name);
+        write_either(&path, &images).await;
+        let done = |bundle: &BundleStatus| bundle.phase == BundlePhase::Receipt && bundle.images == 4;
+        wait_for(&offline.site, "the receipt", |status| status.bundles.iter().any(done)).await;
+        // From now on nothing is served out of the file.
+        std::fs::remove_file(&path).unwrap();
+        wait_for(&offline.site, "no bundle", |status| status.bundles.is_empty()).await;
+
+        let ledger = std::fs::read(offline.site.state_dir().join("ledger.json")).unwrap();
+        let ledger: serde_json::Value = serde_json::from_slice(&ledger).unwrap();
+        let targets: Vec<ImageReference> = ledger["primary"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|target| target.parse().unwrap())
+            .collect();
+        let url = offline.site.status().primary.unwrap().url;
+        for (reference, image) in images
+            .iter()
+            .filter(|(name, _)| !name.contains("/os:") && !name.contains("calico"))
+        {
+            let reference: ImageReference = reference.parse().unwrap();
+            let repository = &reference.canonical().repository;
+            let target = targets
+                .iter()
+                .find(|target| target.repository.as_str().ends_with(repository.as_str()));
+            let target = &target
+                .unwrap_or_else(|| panic!("{name}: `{repository}` is not among {targets:?}"))
+                .repository;
+            let address = format!("{url}/v2/{target}/manifests/{}", reference.manifest_selector());
+            let request = reqwest::Client::new()
+                .get(&address)
+                .header("Accept", &image.root.media_type);
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 200, "{name}: {address}");
+            assert_eq!(response.bytes().await.unwrap(), image.root_bytes(), "{name}: {address}");
+        }
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_that_arrives_later_follows_its_image() {
+    let offline = Offline::new(&[]);
+    write_bundle(&offline.content().join("may.tar.zst"), &all_images(), numbered(1)).await;
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    let nginx = all_images().remove(2);
+    let tag = format!("docker.io/library/nginx:sha256-{}.sig", nginx.1.root.digest.hex());
+    let signature = small_image("signature");
+    let signed = [nginx, (tag.as_str(), signature.clone())];
+    write_bundle(&offline.content().join("june.tar.zst"), &signed, numbered(2)).await;
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert_eq!(offline.bundle("june.tar.zst").phase, BundlePhase::Receipt);
+    let ledger = std::fs::read_to_string(offline.site.state_dir().join("ledger.json")).unwrap();
+    let ledger: serde_json::Value = serde_json::from_str(&ledger).unwrap();
+    let companions: Vec<_> = ledger["companions"].as_object().unwrap().values().collect();
+    assert_eq!(companions, [&serde_json::json!([signature.root.digest])]);
+    // A second run pushes nothing.
+    let before = offline.site.events().len();
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    let later = offline.site.events().split_off(before);
+    assert!(
+        later.iter().all(|event| event.reason != EventReason::ImagePushed),
+        "{later:#?}"
+    );
 }

@@ -176,3 +176,44 @@ async fn status_and_events_say_if_the_kubelet_gets_the_logins() {
     assert_eq!(site.run().await, AgentOutcome::Running);
     assert_eq!(site.status().kubelet_logins, None, "no registry needs a login");
 }
+
+#[tokio::test]
+async fn a_kubelet_that_would_not_start_preloaded_images_is_told_of() {
+    let site = Site::new();
+    let config = "/var/lib/kubelet/config.yaml";
+    let policy = |policy: &str| format!("imagePullCredentialsVerificationPolicy: {policy}\n");
+    write(
+        &site,
+        "/proc/7/cmdline",
+        &format!("/usr/bin/kubelet\0--config={config}\0"),
+    );
+    write(&site, config, &policy("NeverVerifyPreloadedImages"));
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(site.status().kubelet_preloads, None);
+
+    write(&site, config, &policy("AlwaysVerify"));
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    let shown = site.status().kubelet_preloads.unwrap();
+    assert_eq!(shown.refusal.file, config);
+    let images = &shown.refusal.images;
+    assert!(images.contains(&"registry.k8s.io/pause:3.9".to_owned()), "{images:?}");
+    assert!(images.contains(&"example.io/calico:1".to_owned()), "{images:?}");
+    assert!(
+        !images.iter().any(|image| image.contains("nginx")),
+        "pods pull it: {images:?}"
+    );
+    let events = site.events();
+    let told = events
+        .iter()
+        .rfind(|event| event.reason == EventReason::KubeletRefusesPreloads);
+    assert_eq!(told.unwrap().message, shown.message);
+    assert!(
+        shown
+            .message
+            .contains("hint: set `imagePullCredentialsVerificationPolicy: NeverVerifyPreloadedImages`")
+    );
+
+    write(&site, config, "kind: KubeletConfiguration\n");
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(site.status().kubelet_preloads, None);
+}

@@ -2,6 +2,7 @@
 
 pub mod adoption;
 pub mod document;
+pub mod foreign;
 pub mod frame;
 pub mod pieces;
 pub mod policy;

@@ -11,6 +11,7 @@ pub mod containerd_config;
 pub mod core_images;
 pub mod kubelet;
 pub mod kubelet_plugin;
+pub mod kubelet_pulls;
 pub mod registries;
 mod render;
 pub mod routes;

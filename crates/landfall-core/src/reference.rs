@@ -218,6 +218,17 @@ impl ImageReference {
         })
     }
 
+    /// Returns the name of other content in the same repository: under a tag, or else under its digest alone.
+    #[must_use]
+    pub fn beside(&self, tag: Option<&Tag>, digest: &Digest) -> ImageReference {
+        ImageReference {
+            host: self.host.clone(),
+            repository: self.repository.clone(),
+            tag: tag.cloned(),
+            digest: tag.is_none().then(|| digest.clone()),
+        }
+    }
+
     /// Returns the path of this repository in a registry that stands in for several: the original host, as one path
     /// component [spec:resolution.port], and the original path.
     #[must_use]

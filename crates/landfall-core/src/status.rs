@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::adoption::BundlePhase;
 use crate::hostconf::containerd_config::{MirrorReading, ReadingState};
 use crate::hostconf::kubelet_plugin::LoginState;
+use crate::hostconf::kubelet_pulls::PreloadRefusal;
 
 pub use tally::TransferTally;
 
@@ -132,12 +133,30 @@ pub struct AgentStatus {
     /// The kubelet's logins, if a registry needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubelet_logins: Option<KubeletLoginsStatus>,
+    /// The preloaded images that the kubelet does not start without their registry, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_preloads: Option<KubeletPreloadsStatus>,
     /// Actions that the host needs and the agent does not take itself.
     #[serde(default)]
     pub host: HostConditions,
     /// The bundles that this host has found, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bundles: Vec<BundleStatus>,
+    /// The keys that sign bundles for this host, and those that no longer do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundle_keys: Vec<BundleKeyStatus>,
+}
+
+/// A key that signs bundles for this host, or no longer does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleKeyStatus {
+    /// The SHA-256 of the public key.
+    pub id: String,
+    /// `user-data`, or the path of the key document that brought the key.
+    pub origin: String,
+    /// True if bundles that it signed are no longer taken.
+    pub retired: bool,
 }
 
 /// A bundle that a host has found.
@@ -207,8 +226,10 @@ impl AgentStatus {
             cluster: None,
             mirror_files: None,
             kubelet_logins: None,
+            kubelet_preloads: None,
             host: HostConditions::default(),
             bundles: Vec::new(),
+            bundle_keys: Vec::new(),
         }
     }
 
@@ -295,6 +316,17 @@ pub struct KubeletLoginsStatus {
     /// The state of the credential provider.
     pub state: LoginState,
     /// The reason, in one sentence.
+    pub message: String,
+}
+
+/// The kubelet's refusal of preloaded images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeletPreloadsStatus {
+    /// The rule of the kubelet, and the images that it refuses.
+    #[serde(flatten)]
+    pub refusal: PreloadRefusal,
+    /// The reason in one sentence, with one thing to do.
     pub message: String,
 }
 
@@ -438,6 +470,8 @@ pub enum EventReason {
     KubeletLoginsReady,
     /// The kubelet does not call the credential provider, which registries of the configuration need.
     KubeletLoginsMissing,
+    /// The kubelet does not start preloaded images without their registry.
+    KubeletRefusesPreloads,
     /// A bundle was found.
     BundleFound,
     /// The host takes a bundle; its images are pulled out of the file from now on.
@@ -450,6 +484,10 @@ pub enum EventReason {
     BundleVanished,
     /// The receipt of a bundle was written.
     BundleReceipt,
+    /// A key document brought a new key, which signs bundles for this host from now on.
+    BundleKeyAccepted,
+    /// The key of a key document is not taken.
+    BundleKeyRefused,
 }
 
 impl fmt::Display for EventReason {

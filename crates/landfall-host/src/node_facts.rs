@@ -18,6 +18,7 @@ use landfall_core::hostconf::kubelet::PLUGIN;
 use landfall_core::hostconf::kubelet_plugin::{
     KubeletFacts, PluginFlags, default_flags, flags_in_arguments, flags_in_text,
 };
+use landfall_core::hostconf::kubelet_pulls::KubeletConfigFile;
 use landfall_core::hostconf::registries::{Generation, generated_main_file};
 use landfall_core::settings::Dialect;
 use tokio::io::AsyncReadExt as _;
@@ -29,8 +30,13 @@ use crate::root::HostRoot;
 const PROGRAM_LIMIT: Duration = Duration::from_secs(10);
 /// The largest output and the largest file that is looked at, in bytes. A whole dump has about 15 KiB.
 const BYTES_MAX: usize = 1 << 20;
-/// The largest number of files of containerd's configuration.
+/// The largest number of files of one configuration.
 const FILES_MAX: usize = 64;
+/// The kubelet's flags for its configuration and for the directory of more of it.
+const CONFIG_FLAG: &str = "config";
+const DROP_INS_FLAG: &str = "config-dir";
+/// Directory in which K3s keeps the configuration of its kubelet.
+const K3S_DROP_INS: &str = "/var/lib/rancher/k3s/agent/etc/kubelet.conf.d";
 
 /// Looks at the programs that read mirror files.
 ///
@@ -196,8 +202,102 @@ pub fn find_kubelet(root: &HostRoot) -> KubeletFacts {
     }
 }
 
+/// Reads the files of the kubelet's configuration, in its order: the main file, then the drop-ins by name. Empty if no
+/// kubelet runs. Blocks.
+#[must_use]
+pub fn find_kubelet_config(root: &HostRoot) -> Vec<KubeletConfigFile> {
+    let Some(kubelet) = find_process(root) else {
+        return Vec::new();
+    };
+    let (mut main, mut drop_ins) = (None, None);
+    match &kubelet.settings {
+        ProcessSettings::Arguments(arguments) => {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            main = argument(&arguments, CONFIG_FLAG);
+            drop_ins = argument(&arguments, DROP_INS_FLAG);
+        }
+        ProcessSettings::Texts(texts) => {
+            // K3s writes its own settings as drop-ins.
+            drop_ins = Some(Utf8PathBuf::from(K3S_DROP_INS));
+            for text in texts {
+                main = kubelet_argument(text, CONFIG_FLAG).or(main);
+                drop_ins = kubelet_argument(text, DROP_INS_FLAG).or(drop_ins);
+            }
+        }
+    }
+    let mut parts = drop_ins.and_then(|path| list(root, &path).ok()).unwrap_or_default();
+    parts.retain(|path| path.extension() == Some("conf"));
+    parts.sort();
+    let paths = main.into_iter().chain(parts);
+    let read = paths.filter_map(|path| {
+        let text = read_text(root, &path).ok().flatten()?;
+        Some(KubeletConfigFile { path, text })
+    });
+    read.take(FILES_MAX).collect()
+}
+
+/// Returns the value of a kubelet's flag.
+fn argument(arguments: &[&str], flag: &str) -> Option<Utf8PathBuf> {
+    let mut numbered = arguments.iter().enumerate();
+    numbered.find_map(|(at, argument)| {
+        let rest = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'))?;
+        match rest.strip_prefix(flag)? {
+            "" => arguments.get(at + 1).map(|value| Utf8PathBuf::from(*value)),
+            rest => rest.strip_prefix('=').map(Utf8PathBuf::from),
+        }
+    })
+}
+
+/// Returns the value of a kubelet's flag in the settings of K3s: `kubelet-arg: [FLAG=VALUE]`.
+fn kubelet_argument(text: &str, flag: &str) -> Option<Utf8PathBuf> {
+    let (wanted, mut from) = (format!("{flag}=/"), 0);
+    while let Some(at) = text[from..].find(&wanted).map(|at| from + at) {
+        from = at + wanted.len();
+        // Another flag ends with the same word, and K3s has a flag of its own with it.
+        if text[..at].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '-') {
+            continue;
+        }
+        let value = &text[from - 1..];
+        let end = value.find(|letter: char| letter.is_whitespace() || "\"',]".contains(letter));
+        return Some(Utf8PathBuf::from(&value[..end.unwrap_or(value.len())]));
+    }
+    None
+}
+
 /// Returns the program that contains the kubelet, and its flags.
 fn find_flags(root: &HostRoot) -> Option<(String, PluginFlags)> {
+    let process = find_process(root)?;
+    let flags = match &process.settings {
+        ProcessSettings::Arguments(arguments) => {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            flags_in_arguments(&arguments)
+        }
+        ProcessSettings::Texts(texts) => {
+            let mut flags = default_flags();
+            for text in texts {
+                flags = flags_in_text(text).or(flags);
+            }
+            flags
+        }
+    };
+    Some((process.reader, flags))
+}
+
+/// A process that contains a kubelet.
+struct KubeletProcess {
+    /// `kubelet` or `k3s`.
+    reader: String,
+    settings: ProcessSettings,
+}
+
+enum ProcessSettings {
+    Arguments(Vec<String>),
+    /// The command line of K3s, and its files. Later texts count more.
+    Texts(Vec<String>),
+}
+
+/// Finds the process that contains the kubelet.
+fn find_process(root: &HostRoot) -> Option<KubeletProcess> {
     let mut distribution = None;
     for directory in list(root, Utf8Path::new("/proc")).ok()? {
         let is_process = directory
@@ -213,7 +313,12 @@ fn find_flags(root: &HostRoot) -> Option<(String, PluginFlags)> {
         // K3s rewrites its arguments to one text.
         let program = arguments.first().and_then(|program| program.split(' ').next());
         match program.and_then(|program| Utf8Path::new(program).file_name()) {
-            Some("kubelet") => return Some(("kubelet".to_owned(), flags_in_arguments(&arguments))),
+            Some("kubelet") => {
+                return Some(KubeletProcess {
+                    reader: "kubelet".to_owned(),
+                    settings: ProcessSettings::Arguments(arguments.into_iter().map(str::to_owned).collect()),
+                });
+            }
             Some("k3s") => distribution = Some(("k3s", line.clone())),
             _ => {}
         }
@@ -226,11 +331,10 @@ fn find_flags(root: &HostRoot) -> Option<(String, PluginFlags)> {
     for path in std::iter::once(directory.join("config.yaml")).chain(parts) {
         texts.extend(read_text(root, &path).ok().flatten());
     }
-    let mut flags = default_flags();
-    for text in &texts {
-        flags = flags_in_text(text).or(flags);
-    }
-    Some((name.to_owned(), flags))
+    Some(KubeletProcess {
+        reader: name.to_owned(),
+        settings: ProcessSettings::Texts(texts),
+    })
 }
 
 #[cfg(test)]

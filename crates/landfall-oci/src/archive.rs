@@ -17,6 +17,7 @@ mod source;
 pub mod stream;
 mod table;
 
+use std::io::{self, Read as _};
 use std::sync::Arc;
 
 use camino::Utf8Path;
@@ -28,10 +29,17 @@ use crate::archive::contents::{ArchiveContents, PartialIndex};
 use crate::archive::entries::ArchiveEntries;
 use crate::archive::files::ArchiveFiles;
 use crate::archive::source::{ArchiveSource, ContentHolder};
+use crate::decode::{Compression, SNIFF_LENGTH, sniff_compression};
 use crate::image::ImageSource;
+use crate::pieces::FileSet;
+use crate::tar_header::BLOCK;
 
 pub use crate::archive::choice::{ChoiceError, choose_image};
 pub use crate::archive::error::{ArchiveError, EntryProblem};
+
+/// Mark in the header of a tar, and its position.
+const TAR_MAGIC: &[u8] = b"ustar";
+const TAR_MAGIC_AT: usize = 257;
 
 /// One image of an archive.
 #[derive(Debug, Clone)]
@@ -48,6 +56,21 @@ pub struct ArchiveImage {
     pub kind: Option<String>,
     /// Source of [`ArchiveImage::root`], by its digest, and of all content that it names.
     pub source: Arc<dyn ImageSource>,
+}
+
+/// Returns true if a file may be an archive of images, by its first bytes: it is a tar, or compressed. Any piece stands
+/// for the whole file. Blocks.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn may_be_archive(path: &Utf8Path) -> io::Result<bool> {
+    let mut first = Vec::new();
+    FileSet::open_read(path)?.reader().take(BLOCK).read_to_end(&mut first)?;
+    let is_tar = first
+        .get(TAR_MAGIC_AT..)
+        .is_some_and(|rest| rest.starts_with(TAR_MAGIC));
+    let beginning = &first[..first.len().min(SNIFF_LENGTH)];
+    Ok(is_tar || sniff_compression(beginning) != Compression::None)
 }
 
 /// Lists the images of an archive, plain or compressed in any form of [`crate::decode`]; `-` is stdin, and any piece stands

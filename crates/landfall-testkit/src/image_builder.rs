@@ -182,6 +182,21 @@ pub fn docker_archive(images: &[(&[&str], &ImageFixture)]) -> Vec<u8> {
     tar_of(&files)
 }
 
+/// Returns bytes as one zstd frame, as `zstd FILE` writes it: with a checksum, without a seek table.
+///
+/// # Panics
+/// Never: memory takes all writes.
+#[must_use]
+pub fn zstd_frame(bytes: &[u8]) -> Vec<u8> {
+    let encode = || {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1)?;
+        encoder.include_checksum(true)?;
+        std::io::Write::write_all(&mut encoder, bytes)?;
+        encoder.finish()
+    };
+    encode().expect("memory takes all writes")
+}
+
 /// Returns a tar of symbolic links, without its end, so that another tar can follow. Each name has this length.
 ///
 /// # Panics

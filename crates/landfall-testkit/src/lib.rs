@@ -9,4 +9,5 @@ pub mod host_fixture;
 pub mod image_builder;
 pub mod memory;
 pub mod server;
+pub mod signing_key;
 pub mod weak_link;

@@ -4,8 +4,11 @@
 
 mod adopting;
 mod courier;
+mod foreign;
+mod keys;
 mod offered;
 mod opened;
+mod pushing;
 mod scan;
 mod shown;
 mod sticks;
@@ -16,6 +19,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleStep, next_step};
 use landfall_core::reference::Digest;
 use landfall_core::status::{BundleStatus, EventReason};
@@ -23,7 +27,10 @@ use landfall_core::wording::counted;
 use landfall_oci::content::place::Place;
 use landfall_registry::Registry;
 
-use self::opened::{Opened, Served};
+use self::foreign::{ForeignFiles, ForeignState, note_found, read_file};
+use self::keys::KeyDocuments;
+use self::opened::{Content, Opened, Served};
+use self::pushing::Pushes;
 use self::scan::{Sighting, find_bundles};
 use self::shown::{known_bundle, order_of_preference, status_of_file, status_of_known};
 use self::sticks::Sticks;
@@ -43,6 +50,11 @@ const REMEMBERED_MAX: usize = 64;
 pub(crate) struct Bundles {
     sticks: Sticks,
     opened: BTreeMap<Digest, Opened>,
+    foreign: ForeignFiles,
+    keys: KeyDocuments,
+    pushes: Pushes,
+    /// Files of other formats whose finding is an event already.
+    noted: Vec<Utf8PathBuf>,
     /// Problems of files that are events already, by path.
     reported: BTreeMap<String, String>,
     offered: Arc<OfferedBundles>,
@@ -53,6 +65,10 @@ impl Bundles {
         Bundles {
             sticks: Sticks::new(host),
             opened: BTreeMap::new(),
+            foreign: ForeignFiles::default(),
+            keys: KeyDocuments::default(),
+            pushes: Pushes::default(),
+            noted: Vec::new(),
             reported: BTreeMap::new(),
             offered: Arc::default(),
         }
@@ -73,28 +89,44 @@ impl Bundles {
         let settings = &active.settings.landfall.bundles;
         let mut directories: Vec<_> = host.root.join(&settings.directory).into_iter().collect();
         directories.extend(self.sticks.mount(host, settings.sticks).await);
-        let sightings = tokio::task::spawn_blocking(move || find_bundles(&directories)).await?;
-        let problems = self.take_over(host, sightings).await;
+        let found = tokio::task::spawn_blocking(move || find_bundles(&directories)).await?;
+        if self.keys.take(host, settings, ledger, found.keys).await? {
+            self.opened.values_mut().for_each(Opened::reconsider);
+        }
+        let known = self.foreign.take_over(host, ledger.get(), found.foreign);
+        let mut problems = self.take_over(host, found.bundles, known).await;
+        self.foreign.decide(settings, &host.root, ledger.get());
+        note_found(host, &self.foreign, &mut self.noted).await;
+        let of_foreign = self.foreign.status();
+        self.report_problems(host, problems.iter().chain(&of_foreign)).await;
+        problems.extend(of_foreign);
         for opened in self.opened.values_mut() {
             opened.decide(host, active, ledger).await?;
         }
+        self.remember(ledger)?;
+        self.show(host, ledger, problems).await;
+        Ok(self.offer())
+    }
+
+    /// Returns the bundles that images are taken from.
+    fn offer(&mut self) -> Arc<OfferedBundles> {
         let order = order_of_preference(&self.opened);
-        let taken = order
-            .iter()
-            .filter_map(|id| self.opened.get(id))
-            .filter(|opened| opened.is_taken());
-        let offered = OfferedBundles::new(taken.map(|opened| (opened.file.clone(), opened.source.clone())));
+        let taken = order.iter().filter_map(|id| self.opened.get(id));
+        let offered = OfferedBundles::new(taken.filter(|opened| opened.is_taken()));
         if offered != *self.offered {
             self.offered = Arc::new(offered);
         }
-        self.remember(ledger)?;
-        self.show(host, ledger, problems).await;
-        Ok(self.offered.clone())
+        self.offered.clone()
     }
 
-    /// Keeps bundles that are still there, adds new ones, drops those that are gone. Returns the files that are no
-    /// usable bundle.
-    async fn take_over(&mut self, host: &Host, sightings: Vec<Sighting>) -> Vec<BundleStatus> {
+    /// Keeps bundles that are still there, adds new ones, drops those that are gone. `known` are files of other formats
+    /// that were read in an earlier run. Returns the files that are no usable bundle.
+    async fn take_over(
+        &mut self,
+        host: &Host,
+        sightings: Vec<Sighting>,
+        known: Vec<(Digest, Opened)>,
+    ) -> Vec<BundleStatus> {
         let mut problems = Vec::new();
         let mut seen = BTreeMap::new();
         for Sighting { path, result } in sightings {
@@ -103,12 +135,17 @@ impl Bundles {
                 Err(error) => problems.push(status_of_file(&path, &error)),
             }
         }
-        let gone = self.opened.extract_if(.., |id, opened| {
-            seen.get(id).is_none_or(|(path, _)| *path != opened.path)
+        let foreign = &self.foreign;
+        let gone = self.opened.extract_if(.., |id, opened| match &opened.content {
+            Content::Own { .. } => seen.get(id).is_none_or(|(path, _)| *path != opened.path),
+            Content::Foreign(_) => !foreign.has(&opened.path, id),
         });
         let gone: Vec<Opened> = gone.map(|(_, opened)| opened).collect();
         for mut opened in gone {
             leave(host, &mut opened).await;
+        }
+        for (id, opened) in known {
+            self.opened.entry(id).or_insert(opened);
         }
         for (id, (path, file)) in seen {
             let Entry::Vacant(vacant) = self.opened.entry(id) else {
@@ -121,15 +158,80 @@ impl Bundles {
                 file.id()
             );
             host.note(EventReason::BundleFound, path.as_str(), message).await;
-            vacant.insert(Opened::new(path, file));
+            vacant.insert(Opened::new(path, Content::own(file)));
         }
-        self.report_problems(host, &problems).await;
         problems
     }
 
-    async fn report_problems(&mut self, host: &Host, problems: &[BundleStatus]) {
+    /// Reads the files of other formats of which something is not in the content store. Returns the bundles that images
+    /// are taken from then. Dropping the future keeps the blobs that arrived.
+    ///
+    /// # Errors
+    ///
+    /// If the ledger cannot be written. A file that cannot be read is an event and no error.
+    pub(crate) async fn read_foreign(
+        &mut self,
+        host: &Arc<Host>,
+        active: &ActiveConfig,
+        ledger: &mut LedgerFile,
+    ) -> anyhow::Result<Arc<OfferedBundles>> {
+        self.supersede();
+        let mut due = self.foreign.unread();
+        for opened in self.opened.values().filter(|opened| opened.is_taken()) {
+            if opened.content.source().is_none() && !opened.missing(&host.store).await.is_empty() {
+                due.push(opened.path.clone());
+            }
+        }
+        let is_idle = due.is_empty();
+        for path in due {
+            let Some(file) = self.foreign.files.get_mut(&path) else {
+                continue;
+            };
+            let sighting = file.sighting.clone();
+            file.state = ForeignState::Now;
+            self.opened.retain(|_, opened| opened.path != path);
+            self.show_all(host, ledger).await;
+            let state = match read_file(host, &sighting).await {
+                Ok(content) => {
+                    let id = content.id.clone();
+                    // The same file in two places is one bundle.
+                    if let Entry::Vacant(vacant) = self.opened.entry(id.clone()) {
+                        let opened = vacant.insert(Opened::new(path.clone(), Content::Foreign(content)));
+                        opened.decide(host, active, ledger).await?;
+                    }
+                    ForeignState::Read(id)
+                }
+                Err(state) => state,
+            };
+            if let Some(file) = self.foreign.files.get_mut(&path) {
+                file.state = state;
+            }
+            self.remember(ledger)?;
+            self.show_all(host, ledger).await;
+        }
+        if !is_idle {
+            let of_foreign = self.foreign.status();
+            let others = host.status.get().bundles.into_iter();
+            let others: Vec<_> = others.filter(|shown| self.reported.contains_key(&shown.path)).collect();
+            self.report_problems(host, of_foreign.iter().chain(&others)).await;
+        }
+        Ok(self.offer())
+    }
+
+    /// Leaves each image to the preferred bundle that has it.
+    fn supersede(&mut self) {
+        let mut superseded = HashSet::new();
+        for id in order_of_preference(&self.opened) {
+            if let Some(opened) = self.opened.get_mut(&id).filter(|opened| opened.is_taken()) {
+                opened.supersede(&superseded);
+                superseded.extend(opened.names());
+            }
+        }
+    }
+
+    async fn report_problems<'a>(&mut self, host: &Host, problems: impl Iterator<Item = &'a BundleStatus> + Clone) {
         self.reported
-            .retain(|path, _| problems.iter().any(|problem| problem.path == *path));
+            .retain(|path, _| problems.clone().any(|problem| problem.path == *path));
         for problem in problems {
             let Some(text) = &problem.problem else { continue };
             if self.reported.get(&problem.path) != Some(text) {
@@ -146,11 +248,14 @@ impl Bundles {
     /// Lets the embedded registry serve the images of taken bundles out of their files, before they are adopted.
     pub(crate) async fn serve(&mut self, registry: Option<Arc<Registry>>, active: &ActiveConfig) {
         for opened in self.opened.values_mut() {
-            // Also after it was adopted: the registry has a record of the images of the profiles only.
+            // Also after it was adopted: an image that is damaged in the store is served all the same.
             let is_wanted = opened.is_taken();
             match (&registry, &opened.served) {
                 (Some(registry), None) if is_wanted => {
-                    let place = Place::open(Arc::new(opened.source.clone()), active.primary_names()).await;
+                    let Content::Own { source, .. } = &opened.content else {
+                        continue;
+                    };
+                    let place = Place::open(Arc::new(source.clone()), active.primary_names()).await;
                     match Served::add(place, registry.clone()) {
                         Ok(served) => opened.served = Some(served),
                         Err(error) => tracing::warn!(bundle = %opened.path, %error, "a bundle is not served in place"),
@@ -163,8 +268,8 @@ impl Bundles {
         }
     }
 
-    /// Copies the images of taken bundles that the content store lacks, and writes receipts. Dropping the future keeps
-    /// what arrived.
+    /// Copies the images of taken bundles that the content store lacks, pushes them to the primary registry, and writes
+    /// receipts. Dropping the future keeps what arrived.
     ///
     /// # Errors
     ///
@@ -175,30 +280,37 @@ impl Bundles {
         active: &ActiveConfig,
         ledger: &mut LedgerFile,
     ) -> anyhow::Result<()> {
-        let mut superseded = HashSet::new();
+        self.read_foreign(host, active, ledger).await?;
+        self.supersede();
         for id in order_of_preference(&self.opened) {
             let Some(opened) = self.opened.get_mut(&id).filter(|opened| opened.is_taken()) else {
                 continue;
             };
-            opened.supersede(&superseded);
-            superseded.extend(opened.names());
             let missing = opened.missing(&host.store).await;
             let (_, step) = next_step(&opened.facts(missing.len()));
             if matches!(step, BundleStep::Adopt | BundleStep::Serve) {
                 opened.adopt(host, active, &missing).await;
-                self.show(host, ledger, Vec::new()).await;
+                self.show_all(host, ledger).await;
             }
         }
+        let taken = self.opened.values().filter(|opened| opened.is_taken());
+        self.pushes.push(host, active, ledger, taken).await?;
         for opened in self.opened.values_mut() {
             let missing = opened.missing(&host.store).await;
             let (_, step) = next_step(&opened.facts(missing.len()));
             if step == BundleStep::WriteReceipt {
                 opened.write_receipt(host, missing).await;
             }
+            if opened.is_done()
+                && let Content::Foreign(foreign) = &mut opened.content
+            {
+                // Its manifests are in memory, and nothing is left to be taken from it.
+                foreign.source = None;
+            }
         }
         let is_done = |path: &camino::Utf8Path| {
             let mut on_stick = self.opened.values().filter(|opened| opened.path.starts_with(path));
-            on_stick.all(Opened::is_done)
+            on_stick.all(Opened::is_done) && self.foreign.are_read_below(&path.to_owned())
         };
         let finished: Vec<_> = self.sticks.mounted().filter(|path| is_done(path)).cloned().collect();
         for path in finished {
@@ -207,7 +319,7 @@ impl Bundles {
             self.sticks.release(&path).await;
         }
         self.remember(ledger)?;
-        self.show(host, ledger, Vec::new()).await;
+        self.show_all(host, ledger).await;
         Ok(())
     }
 
@@ -222,8 +334,8 @@ impl Bundles {
             let newest = |series: &str| {
                 let of_series = self.opened.values().filter(|opened| opened.is_taken());
                 of_series
-                    .filter(|opened| opened.file.document().series.as_deref() == Some(series))
-                    .filter_map(|opened| opened.file.document().sequence)
+                    .filter(|opened| opened.content.document().series.as_deref() == Some(series))
+                    .filter_map(|opened| opened.content.document().sequence)
                     .max()
             };
             // A bundle that is gone counts until a newer one of its series is here.
@@ -232,6 +344,11 @@ impl Bundles {
                     || !known.has_receipt && known.series.as_deref().and_then(newest) <= known.sequence
             });
         })
+    }
+
+    /// Shows all bundles in the status. The problems of bundles of ours that the last look found stay.
+    async fn show_all(&self, host: &Host, ledger: &LedgerFile) {
+        self.show(host, ledger, self.foreign.status()).await;
     }
 
     /// Shows all bundles in the status. Without `problems`, those of the last look stay.
@@ -253,6 +370,7 @@ impl Bundles {
         let kept: Vec<_> = before
             .iter()
             .filter(|bundle| self.reported.contains_key(&bundle.path) && !is_shown(&bundle.path, &bundles))
+            .filter(|bundle| !self.foreign.files.contains_key(camino::Utf8Path::new(&bundle.path)))
             .cloned()
             .collect();
         bundles.extend(kept);

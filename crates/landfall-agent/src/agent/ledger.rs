@@ -1,10 +1,11 @@
 //! The facts that the agent must remember across a restart and cannot observe: a small, versioned file, synced and
 //! renamed into place. The agent observes the store and containerd anew each time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_core::bundle::trust::HighestSeen;
+use landfall_core::bundle::foreign::FileStamp;
+use landfall_core::bundle::trust::{HighestSeen, KeyId};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::files::write_atomic;
 use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file, parse_versioned};
@@ -29,6 +30,9 @@ pub(crate) struct Ledger {
     pub(crate) core_images: Option<CoreImages>,
     /// The images that the primary registry is known to hold.
     pub(crate) primary: BTreeMap<ImageReference, Digest>,
+    /// The signatures, attestations and bills of materials that the primary registry is known to hold beside an image.
+    #[serde(default)]
+    pub(crate) companions: BTreeMap<ImageReference, BTreeSet<Digest>>,
     /// The facts of the host when `Running` was first reached.
     pub(crate) baseline: Option<Baseline>,
     /// The highest numbers that the host has taken of each series of bundles.
@@ -37,6 +41,20 @@ pub(crate) struct Ledger {
     /// The bundles that were taken, by their ids.
     #[serde(default)]
     pub(crate) bundles: BTreeMap<Digest, KnownBundle>,
+    /// The keys that key documents brought, by their ids.
+    #[serde(default)]
+    pub(crate) keys: BTreeMap<KeyId, AcceptedKey>,
+    /// The keys that the user-data retired, once.
+    #[serde(default)]
+    pub(crate) retired_keys: BTreeSet<KeyId>,
+}
+
+/// A key that a key document brought, when a key in use had signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AcceptedKey {
+    pub(crate) pem: String,
+    /// The path of the document.
+    pub(crate) document: String,
 }
 
 /// A bundle that was taken, for the time after its file is gone.
@@ -50,6 +68,9 @@ pub(crate) struct KnownBundle {
     pub(crate) bytes: u64,
     pub(crate) images: BTreeMap<ImageReference, Digest>,
     pub(crate) has_receipt: bool,
+    /// Sizes and times of a file of another format, which is not read again while they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stamp: Option<FileStamp>,
 }
 
 /// The core images of one provider image.
@@ -94,9 +115,12 @@ impl Default for Ledger {
             configuration: None,
             core_images: None,
             primary: BTreeMap::new(),
+            companions: BTreeMap::new(),
             baseline: None,
             series: BTreeMap::new(),
             bundles: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            retired_keys: BTreeSet::new(),
         }
     }
 }

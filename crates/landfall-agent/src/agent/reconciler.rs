@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use landfall_core::plan::phases::{PassFacts, blocked_by};
 use landfall_core::reference::ImageReference;
+use landfall_core::settings::ImageRole;
 use landfall_core::status::{EventReason, FailedPhase, Phase, ProgressEvent};
 use landfall_core::wording::counted;
 use landfall_host::notify::ServiceState;
@@ -285,7 +286,8 @@ impl Reconciler {
             Phase::Redirect => {
                 let active = self.active()?;
                 let held = self.held_images();
-                self.services.redirect(&self.host, &active, held).await
+                let preloaded = self.preloaded_images(&active);
+                self.services.redirect(&self.host, &active, held, preloaded).await
             }
             Phase::Running | Phase::Degraded => Ok(String::new()),
         }
@@ -304,7 +306,22 @@ impl Reconciler {
             self.services.resume(&self.host, &active, known).await;
         }
         self.services.status_api.ensure(&self.host, &active.settings).await?;
+        if self.role == Role::Host && lacks_images(&self.host, &active) {
+            self.read_foreign_bundles(&active).await?;
+        }
         Ok(counted(active.planned.len(), "image"))
+    }
+
+    /// Reads files of other formats before the phases that may find their images there. Otherwise that is done after
+    /// all phases.
+    async fn read_foreign_bundles(&mut self, active: &ActiveConfig) -> anyhow::Result<()> {
+        let changed = self.config.files_changed();
+        let offered = tokio::select! {
+            offered = self.bundles.read_foreign(&self.host, active, &mut self.ledger) => offered?,
+            changed = changed => return Err(changed.into()),
+        };
+        self.config.offer(&self.host, &offered);
+        Ok(())
     }
 
     /// Brings up the primary registry and pushes the images that it lacks.
@@ -345,6 +362,15 @@ impl Reconciler {
         apply_phase(&self.host, &active, &mut self.ledger, phase, &self.causes, changed).await
     }
 
+    /// Returns the names of the images that the container runtime has before a pod asks for them.
+    fn preloaded_images(&self, active: &ActiveConfig) -> Vec<String> {
+        let core = self.ledger.get().core_images.iter().flat_map(|core| core.names.clone());
+        let planned = active.planned.iter();
+        let infrastructure = planned.filter(|image| image.role == ImageRole::Infrastructure);
+        core.chain(infrastructure.map(|image| image.canonical.runtime_name()))
+            .collect()
+    }
+
     fn active(&self) -> anyhow::Result<Arc<ActiveConfig>> {
         let active = self.config.active().context("no configuration is active")?;
         Ok(active.clone())
@@ -362,6 +388,12 @@ impl Reconciler {
             None => HashSet::new(),
         }
     }
+}
+
+/// Returns true if an image of the profiles is not in the content store.
+fn lacks_images(host: &Host, active: &ActiveConfig) -> bool {
+    let mut planned = active.planned.iter();
+    planned.any(|image| host.store.image(&image.canonical).is_none())
 }
 
 impl Shown {

@@ -81,7 +81,7 @@ impl Services {
     }
 
     /// Redirects pulls: by mirror, host files and webhook. Returns a sentence for the event of the phase. `held` is
-    /// what pods can pull from the primary registry.
+    /// what pods can pull from the primary registry, `preloaded` the images that are in containerd before a pod asks.
     ///
     /// # Errors
     ///
@@ -91,6 +91,7 @@ impl Services {
         host: &Host,
         active: &Arc<ActiveConfig>,
         held: HashSet<ImageReference>,
+        preloaded: Vec<String>,
     ) -> anyhow::Result<String> {
         let webhook = self
             .webhook
@@ -98,7 +99,7 @@ impl Services {
             .await;
         // A pod has neither a kubelet nor a container runtime to configure, and its file system is not to be written.
         let node = match self.role {
-            Role::Host => self.redirect_on_node(host, active).await,
+            Role::Host => self.redirect_on_node(host, active, preloaded).await,
             Role::Webhook => Ok(()),
         };
         let webhook = match (webhook, node) {
@@ -117,10 +118,16 @@ impl Services {
         })
     }
 
-    async fn redirect_on_node(&mut self, host: &Host, active: &Arc<ActiveConfig>) -> anyhow::Result<()> {
+    async fn redirect_on_node(
+        &mut self,
+        host: &Host,
+        active: &Arc<ActiveConfig>,
+        preloaded: Vec<String>,
+    ) -> anyhow::Result<()> {
         // The files name the mirror.
         self.mirror.ensure(host, active).await?;
-        self.host_files.ensure(host, &active.settings).await
+        self.host_files.ensure(host, &active.settings).await?;
+        self.host_files.report_preloads(host, preloaded).await
     }
 
     /// Gives the webhook the rules of the current configuration and ledger.

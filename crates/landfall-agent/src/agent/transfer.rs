@@ -1,7 +1,6 @@
 //! Steps of the plan that transfer an image. `landfall_core::failure` decides which candidate comes next, and
 //! [`landfall_oci::client::explain`] explains failures.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -11,7 +10,7 @@ use landfall_core::resolve::{Candidate, CandidateKind, Why};
 use landfall_host::facts::own_platform;
 use landfall_oci::client::explain::{explain_fetch, explain_no_source, explain_push};
 use landfall_oci::client::{RegistrySink, RegistrySource};
-use landfall_oci::copy::copy_image;
+use landfall_oci::copy::{CopyOptions, copy_image};
 use landfall_oci::image::TransferError;
 use landfall_oci::store::source_and_sink::{StoreSink, StoreSource};
 use tokio::time::Instant;
@@ -162,10 +161,19 @@ async fn take_from_bundle(
     name: &ImageReference,
 ) -> Result<(), TransferError> {
     let (source, digest) = active.bundles.source(candidate)?;
-    refuse_image(&active.settings.landfall.bundles, &host.root, &source, &digest).await?;
-    let sink = StoreSink::omitting(host.store.clone(), Arc::new(source.clone()), own_platform());
+    refuse_image(&active.settings.landfall.bundles, &host.root, &*source, &digest).await?;
+    let sink = StoreSink::omitting(host.store.clone(), source.clone(), own_platform()).with_referrers_of(name);
     let selector = digest.as_str();
-    let copied = copy_image(&source, selector, &sink, Some(name), &active.local, &*host.meter).await?;
+    let with_companions = CopyOptions {
+        referrers: true,
+        ..active.local.clone()
+    };
+    let copied = copy_image(&*source, selector, &sink, Some(name), &with_companions, &*host.meter).await;
+    let copied = match copied {
+        Ok(copied) => copied,
+        // A damaged signature keeps no image away. The adoption of the bundle tells about it.
+        Err(_) => copy_image(&*source, selector, &sink, Some(name), &active.local, &*host.meter).await?,
+    };
     host.metrics.adopted.inc_by(copied.bytes_moved);
     Ok(())
 }
@@ -218,6 +226,16 @@ pub(crate) async fn push_image(
     name: &ImageReference,
     target: &ImageReference,
 ) -> Result<Digest, Failed> {
+    push_with(host, active, name, target, &active.local).await
+}
+
+async fn push_with(
+    host: &Host,
+    active: &ActiveConfig,
+    name: &ImageReference,
+    target: &ImageReference,
+    options: &CopyOptions,
+) -> Result<Digest, Failed> {
     let explain = |error: TransferError| {
         tracing::debug!(%target, error = error_chain(&error), "push failed");
         Failed {
@@ -244,10 +262,25 @@ pub(crate) async fn push_image(
         stored.digest.as_str(),
         &sink,
         Some(target),
-        &active.local,
+        options,
         &*host.meter,
     )
     .await;
     pushed.map_err(explain)?;
     Ok(stored.digest)
+}
+
+/// Pushes the companions of an image that is in the primary registry: what the store has of them in the image's
+/// repository.
+pub(crate) async fn push_companions(
+    host: &Host,
+    active: &ActiveConfig,
+    name: &ImageReference,
+    target: &ImageReference,
+) -> Result<(), Failed> {
+    let with_companions = CopyOptions {
+        referrers: true,
+        ..active.local.clone()
+    };
+    push_with(host, active, name, target, &with_companions).await.map(drop)
 }

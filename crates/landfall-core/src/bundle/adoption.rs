@@ -80,6 +80,7 @@ pub struct BundleFacts {
     pub trust: Option<Decision>,
     /// The result of the check of the bundle's needs, once it is made.
     pub needs: Option<Decision>,
+    /// True if its images are pulled out of the file. A file that is read in one pass is never served.
     pub is_served: bool,
     pub images: usize,
     /// Images that are in the content store.
@@ -94,6 +95,10 @@ pub enum FileState {
     Incomplete,
     /// It cannot be used, e.g. because its head is damaged.
     Unusable,
+    /// A file of another format that nobody has read yet: its images are not known.
+    Unread,
+    /// A file of another format that is being read.
+    BeingRead,
     Complete,
 }
 
@@ -109,6 +114,8 @@ pub enum Decision {
 pub enum BundleStep {
     DecideTrust,
     CheckNeeds,
+    /// Read a file of another format, and copy its blobs into the content store.
+    Read,
     Serve,
     /// Copy the images that the content store lacks.
     Adopt,
@@ -120,7 +127,7 @@ pub enum BundleStep {
 /// Returns the phase of a bundle and the next step with it.
 #[must_use]
 pub fn next_step(facts: &BundleFacts) -> (BundlePhase, BundleStep) {
-    use BundleStep::{Adopt, CheckNeeds, DecideTrust, Serve, Wait, WriteReceipt};
+    use BundleStep::{Adopt, CheckNeeds, DecideTrust, Read, Serve, Wait, WriteReceipt};
     let is_adopted = facts.adopted >= facts.images;
     match (facts.file, facts.trust, facts.needs) {
         // A stick that is pulled after everything was adopted has done its work.
@@ -128,7 +135,12 @@ pub fn next_step(facts: &BundleFacts) -> (BundlePhase, BundleStep) {
         (FileState::Gone, _, _) if is_adopted => (BundlePhase::Adopted, Wait),
         (FileState::Gone, _, _) => (BundlePhase::Vanished, Wait),
         (FileState::Incomplete, _, _) => (BundlePhase::Incomplete, Wait),
-        (FileState::Unusable, _, _) => (BundlePhase::Refused, Wait),
+        (FileState::Unusable, _, _) | (FileState::Unread, Some(Decision::Refuse), _) => (BundlePhase::Refused, Wait),
+        // A signature of the whole file is checked while the file is read.
+        (FileState::Unread, None, _) => (BundlePhase::Found, Read),
+        (FileState::Unread, Some(Decision::Take), _) => (BundlePhase::Trusted, Read),
+        (FileState::BeingRead, Some(Decision::Take), _) => (BundlePhase::Adopting, Wait),
+        (FileState::BeingRead, _, _) => (BundlePhase::Found, Wait),
         (FileState::Complete, None, _) => (BundlePhase::Found, DecideTrust),
         (FileState::Complete, Some(Decision::Refuse), _) => (BundlePhase::Refused, Wait),
         (FileState::Complete, Some(Decision::Take), None) => (BundlePhase::Trusted, CheckNeeds),

@@ -135,3 +135,52 @@ fn k3s_has_a_kubelet_inside_with_a_default_directory() {
         assert_eq!(reading.state, state, "{}", reading.message);
     }
 }
+
+#[test]
+fn the_kubelet_s_configuration_is_read_in_its_order() {
+    let k3s = "/var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00-k3s-defaults.conf";
+    let kubelet = "kubelet\0--image-credential-provider-config=/etc/p.yaml\0--config=/var/lib/kubelet/config.yaml\0\
+                   --config-dir\0/etc/kubelet.d\0";
+    let arguments = "kubelet-arg:\n  - image-credential-provider-config=/etc/p.yaml\n  - \"config=/etc/k.yaml\"\n";
+    let cases: [(&str, &[(&str, &str)], &[&str]); 4] = [
+        ("no kubelet", &[("/var/lib/kubelet/config.yaml", "")], &[]),
+        (
+            "kubeadm with drop-ins",
+            &[
+                ("/proc/7/cmdline", kubelet),
+                ("/etc/p.yaml", ""),
+                ("/var/lib/kubelet/config.yaml", ""),
+                ("/etc/kubelet.d/20.conf", ""),
+                ("/etc/kubelet.d/10.conf", ""),
+                ("/etc/kubelet.d/30.yaml", ""),
+            ],
+            &[
+                "/var/lib/kubelet/config.yaml",
+                "/etc/kubelet.d/10.conf",
+                "/etc/kubelet.d/20.conf",
+            ],
+        ),
+        (
+            "K3s",
+            &[("/proc/7/cmdline", "/usr/local/bin/k3s server\0"), (k3s, "")],
+            &[k3s],
+        ),
+        (
+            "K3s with a file of its own",
+            &[
+                ("/proc/7/cmdline", "/usr/local/bin/k3s server\0"),
+                ("/etc/rancher/k3s/config.yaml", arguments),
+                ("/etc/k.yaml", ""),
+                ("/etc/p.yaml", ""),
+                (k3s, ""),
+            ],
+            &["/etc/k.yaml", k3s],
+        ),
+    ];
+    for (case, files, expected) in cases {
+        let (_host, root) = host_with(files);
+        let found = find_kubelet_config(&root);
+        let paths: Vec<&str> = found.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, expected, "{case}");
+    }
+}

@@ -1,8 +1,11 @@
 //! Errors of unusable archives.
 
+use std::io;
+
 use camino::Utf8PathBuf;
 use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
+use landfall_core::wording::quoted;
 
 use crate::tar_reader::TarError;
 
@@ -52,6 +55,16 @@ pub enum ArchiveError {
         expected: Digest,
         found: Digest,
     },
+    /// The archive cannot be read to its end, because a part of it is damaged.
+    #[error("{}", describe_damage(.entry, .images))]
+    Part {
+        /// The entry that was being read.
+        entry: String,
+        /// The names of the images with damaged parts, as far as they are known.
+        images: Vec<String>,
+        #[source]
+        source: Box<ArchiveError>,
+    },
     /// A layer cannot be decompressed.
     #[error("the archive's layer `{entry}` cannot be decompressed")]
     Layer {
@@ -66,6 +79,47 @@ pub enum ArchiveError {
         layers: usize,
         listed: usize,
     },
+}
+
+impl ArchiveError {
+    /// Returns true if the file ends too early: it was cut short, or is still being copied.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        match self {
+            ArchiveError::Read {
+                source: TarError::CutShort,
+                ..
+            } => true,
+            ArchiveError::Read {
+                source: TarError::Read(error),
+                ..
+            } => error.kind() == io::ErrorKind::UnexpectedEof,
+            _ => false,
+        }
+    }
+
+    /// Returns true if the file is whole as far as it was read, and no archive of images.
+    #[must_use]
+    pub fn is_other_file(&self) -> bool {
+        matches!(
+            self,
+            ArchiveError::NoImages
+                | ArchiveError::Read {
+                    source: TarError::NotTar | TarError::Empty,
+                    ..
+                }
+        )
+    }
+}
+
+fn describe_damage(entry: &str, images: &[String]) -> String {
+    match images {
+        [] => format!("the archive is damaged in `{entry}`"),
+        images => format!(
+            "the archive is damaged in `{entry}`, with content of {}",
+            quoted(images)
+        ),
+    }
 }
 
 /// Problem of an archive entry.

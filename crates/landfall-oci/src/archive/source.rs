@@ -36,7 +36,11 @@ pub(super) enum ContentHolder {
     /// The archive itself.
     Archive(Arc<ArchiveBytes>),
     /// The place that the blobs of an archive were written to while it was read once.
-    Staged(Arc<dyn ImageSource>),
+    Staged {
+        source: Arc<dyn ImageSource>,
+        /// Blobs whose bytes in the archive are wrong.
+        wrong: Arc<HashSet<Digest>>,
+    },
 }
 
 #[derive(Debug)]
@@ -141,7 +145,7 @@ impl ImageSource for ArchiveSource {
     fn repository_address(&self) -> Option<RepositoryAddress> {
         match &self.shared.holder {
             ContentHolder::Archive(_) => None,
-            ContentHolder::Staged(source) => source.repository_address(),
+            ContentHolder::Staged { source, .. } => source.repository_address(),
         }
     }
 
@@ -182,7 +186,12 @@ impl ImageSource for ArchiveSource {
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
         async move {
             let location = self.location(&blob.digest)?.clone();
-            if let (ContentLocation::Staged, ContentHolder::Staged(source)) = (&location, &self.shared.holder) {
+            if let (ContentLocation::Staged, ContentHolder::Staged { source, wrong }) = (&location, &self.shared.holder)
+            {
+                if wrong.contains(&blob.digest) {
+                    let why = io::Error::new(io::ErrorKind::InvalidData, "its bytes there have another digest");
+                    return Err(self.fail(blob.digest.as_str(), FailureKind::Corrupt, Some(why)));
+                }
                 return source.open_blob(blob, offset).await;
             }
             let source = self.clone();

@@ -7,6 +7,7 @@
 
 mod content;
 mod files;
+mod hashing;
 mod reader;
 mod staging;
 
@@ -14,14 +15,18 @@ mod staging;
 pub(super) mod tests;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::future;
-use landfall_core::failure::Hint;
+use landfall_core::failure::{FailureKind, Hint};
+use landfall_core::reference::Digest;
 use landfall_core::status::{ProgressEvent, ProgressSink};
+use landfall_core::sync::lock;
 use tokio::sync::mpsc;
 
 use crate::archive::bytes::ArchiveInput;
@@ -37,6 +42,8 @@ use crate::store::error::StoreError;
 use self::reader::{BlobEvent, StreamReader};
 
 use self::staging::Chunks;
+
+pub use self::hashing::FileHash;
 pub use self::staging::Staging;
 
 /// An archive, opened without a copy of it.
@@ -141,7 +148,49 @@ pub async fn open_or_load(
     }
 }
 
+/// Treatment of blobs whose bytes are wrong.
+#[derive(Debug, Clone)]
+enum WrongBlobs {
+    /// The first one is the error of the archive.
+    Refused,
+    /// They are left out, and noted here.
+    LeftOut(Arc<Mutex<HashSet<Digest>>>),
+}
+
+impl WrongBlobs {
+    /// Notes a wrong blob. Returns false if it is an error.
+    fn note(&self, digest: &Digest) -> bool {
+        match self {
+            WrongBlobs::Refused => false,
+            WrongBlobs::LeftOut(wrong) => {
+                lock(wrong).insert(digest.clone());
+                true
+            }
+        }
+    }
+
+    fn noted(&self) -> HashSet<Digest> {
+        match self {
+            WrongBlobs::Refused => HashSet::new(),
+            WrongBlobs::LeftOut(wrong) => lock(wrong).clone(),
+        }
+    }
+}
+
 impl ArchiveStream {
+    /// Opens an archive in a file, or in pieces of one, plain or compressed, to read it in one pass in any case. The
+    /// second value is the SHA-256 of the file, once that was read. Blocks.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open(archive: &Utf8Path) -> Result<(ArchiveStream, FileHash), ArchiveError> {
+        let (file, hash) = FileHash::open(archive).map_err(|error| ArchiveError::Read {
+            archive: archive.to_owned(),
+            source: error.into(),
+        })?;
+        Ok((ArchiveStream::new(archive, Box::new(file)), hash))
+    }
+
     /// Returns the archive in a stream of bytes, plain or compressed; `archive` is its name in messages.
     #[must_use]
     pub fn new(archive: &Utf8Path, input: Box<dyn Read + Send>) -> ArchiveStream {
@@ -176,21 +225,49 @@ pub async fn load_stream(
     staging: &Staging,
     progress: &dyn ProgressSink,
 ) -> Result<Vec<ArchiveImage>, StreamError> {
+    load(stream, staging, progress, WrongBlobs::Refused).await
+}
+
+/// Reads an archive once like [`load_stream`], to its end also if blobs have wrong bytes: only the images that need
+/// them fail, when they are copied. An archive that cannot be read to its end is an error that names the images in which
+/// it is damaged, as far as they are known.
+///
+/// # Errors
+/// Those of [`load_stream`], but for wrong blobs.
+pub async fn load_intact(
+    stream: ArchiveStream,
+    staging: &Staging,
+    progress: &dyn ProgressSink,
+) -> Result<Vec<ArchiveImage>, StreamError> {
+    load(stream, staging, progress, WrongBlobs::LeftOut(Arc::default())).await
+}
+
+async fn load(
+    stream: ArchiveStream,
+    staging: &Staging,
+    progress: &dyn ProgressSink,
+    wrong: WrongBlobs,
+) -> Result<Vec<ArchiveImage>, StreamError> {
     let (archive, partial) = (stream.archive.clone(), stream.partial);
     let (sender, blobs) = mpsc::channel(1);
-    let reader = StreamReader::new(stream, staging, sender);
+    let reader = StreamReader::new(stream, staging, sender, wrong.clone());
     let writing = async {
         // The reader stops when nobody takes its blobs.
         let mut blobs = blobs;
-        while let Some(blob) = blobs.recv().await {
-            write_blob(blob, staging, &archive, progress).await?;
+        while let Some(event) = blobs.recv().await {
+            let digest = event.digest().clone();
+            match write_blob(event, staging, &archive, progress).await {
+                Err(error) if is_wrong(&error) && wrong.note(&digest) => {}
+                written => written?,
+            }
         }
         Ok::<(), TransferError>(())
     };
     let (read, written) = future::join(on_blocking_thread(&archive, move || reader.read()), writing).await;
-    let files = match (read?, written) {
+    let mut reading = read?;
+    let files = match (std::mem::replace(&mut reading.result, Ok(())), written) {
         // The archive's own error is the cause of a blob that was not whole.
-        (Err(ReadFailure::Archive(error)), _) => return Err(error.into()),
+        (Err(ReadFailure::Archive(error)), _) => return Err(reading.locate(error, &wrong).into()),
         (_, Err(error)) => return Err(error.into()),
         (Err(ReadFailure::Store(error)), Ok(())) => {
             return Err(error.during(format!("cannot store the content of `{archive}`")).into());
@@ -200,11 +277,19 @@ pub async fn load_stream(
                 .during(format!("cannot read the archive `{archive}`"))
                 .into());
         }
-        (Ok(files), Ok(())) => files,
+        (Ok(()), Ok(())) => reading.files,
     };
-    let holder = ContentHolder::Staged(staging.source());
+    let holder = ContentHolder::Staged {
+        source: staging.source(),
+        wrong: Arc::new(wrong.noted()),
+    };
     let found = on_blocking_thread(&archive, move || read_images(&files, partial)).await?;
     Ok(images_of(&archive, holder, found?))
+}
+
+/// Returns true if a blob has other bytes than its digest says.
+fn is_wrong(error: &TransferError) -> bool {
+    matches!(error.kind, FailureKind::Corrupt | FailureKind::WrongLength)
 }
 
 /// Failure of the thread that reads an archive.

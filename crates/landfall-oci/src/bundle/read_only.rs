@@ -2,7 +2,6 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use landfall_core::bundle::document::{BundledImage, Companion};
 use landfall_core::reference::{Digest, ImageReference};
 
 use super::source::BundleSource;
@@ -18,10 +17,10 @@ impl ReadOnlyContent for BundleSource {
         let images = self.file.document().images.iter();
         images
             .flat_map(|image| {
-                let companions = image
-                    .companions
-                    .iter()
-                    .map(|companion| name_companion(image, companion));
+                let companions = image.companions.iter().map(|companion| {
+                    let name = image.name.beside(companion.tag.as_ref(), &companion.digest);
+                    (name, companion.digest.clone())
+                });
                 [(image.name.clone(), image.digest.clone())]
                     .into_iter()
                     .chain(companions)
@@ -41,16 +40,4 @@ impl ReadOnlyContent for BundleSource {
     ) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
         async move { self.stream(digest, offset, length, CHUNK_SIZE_MAX as u64) }.boxed()
     }
-}
-
-/// Returns the name of a companion beside its image: with its own tag, or with its digest alone.
-fn name_companion(image: &BundledImage, companion: &Companion) -> (ImageReference, Digest) {
-    let digest = &companion.digest;
-    let name = ImageReference {
-        host: image.name.host.clone(),
-        repository: image.name.repository.clone(),
-        tag: companion.tag.clone(),
-        digest: companion.tag.is_none().then(|| digest.clone()),
-    };
-    (name, digest.clone())
 }

@@ -1,16 +1,18 @@
 //! The image source and the image sink over the store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use landfall_core::oci_types::{Descriptor, Platform};
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::oci_types::{Descriptor, Platform, parse_manifest};
+use landfall_core::reference::{Digest, ImageReference, Tag};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use crate::digest::Algorithm;
-use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
+use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, Referrer, TransferError};
+use crate::referrers::subject_of_tag;
 use crate::store::ContentStore;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
@@ -89,6 +91,28 @@ impl StoreSource {
     }
 }
 
+impl StoreSource {
+    /// Returns the referrers of a manifest that are named in this repository. One that cannot be read is none.
+    fn referrers_of(&self, subject: &Digest) -> Vec<Referrer> {
+        let named = self.store.named_referrers(&self.image).into_iter();
+        let referrers = named.filter_map(|(name, digest)| {
+            let is_of_subject = match &name.tag {
+                Some(tag) => subject_of_tag(tag.as_str()).as_ref() == Some(subject),
+                None => {
+                    let manifest = self.store.read_manifest(&digest).ok()?;
+                    let content = parse_manifest(&manifest.bytes).ok()?;
+                    content.subject().is_some_and(|named| named.digest == *subject)
+                }
+            };
+            is_of_subject.then(|| Referrer {
+                selector: digest.to_string(),
+                tag: name.tag,
+            })
+        });
+        referrers.collect()
+    }
+}
+
 impl ImageSource for StoreSource {
     fn describe(&self) -> String {
         "the content store".to_owned()
@@ -106,6 +130,16 @@ impl ImageSource for StoreSource {
             blocking(move || source.store.read_manifest(&source.select(&wanted)?))
                 .await
                 .map_err(|error| error.during(format!("cannot read manifest `{selector}` from the content store")))
+        }
+        .boxed()
+    }
+
+    fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
+        let (source, wanted) = (self.clone(), subject.clone());
+        async move {
+            let found = blocking(move || Ok(source.referrers_of(&wanted))).await;
+            found
+                .map_err(|error| error.during(format!("cannot find the referrers of `{subject}` in the content store")))
         }
         .boxed()
     }
@@ -128,6 +162,20 @@ pub struct StoreSink {
     store: ContentStore,
     lease: Arc<BlobLease>,
     omission: Option<Arc<Omission>>,
+    role: SinkRole,
+}
+
+/// Content that a sink takes.
+#[derive(Debug)]
+enum SinkRole {
+    Images,
+    /// An image with its referrers, which are named beside it.
+    ImageWithReferrers(ImageReference),
+    /// A referrer of this image.
+    Referrer {
+        image: ImageReference,
+        tag: Option<Tag>,
+    },
 }
 
 /// Index entries that a sink may leave out.
@@ -146,6 +194,17 @@ impl StoreSink {
             store,
             lease,
             omission: None,
+            role: SinkRole::Images,
+        }
+    }
+
+    /// Returns a sink that takes the referrers of its one image too: signatures, attestations, bills of materials. Each is
+    /// named in the image's repository, by its tag or its digest.
+    #[must_use]
+    pub fn with_referrers_of(self, image: &ImageReference) -> StoreSink {
+        StoreSink {
+            role: SinkRole::ImageWithReferrers(image.clone()),
+            ..self
         }
     }
 
@@ -186,6 +245,35 @@ impl ImageSink for StoreSink {
     fn has_manifest<'a>(&'a self, entry: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
         let is_omitted = self.store.inner.left_out.omits_anywhere(&entry.digest);
         async move { Ok(!is_omitted || self.blob_state(entry).await? == BlobState::Complete) }.boxed()
+    }
+
+    fn referrer_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+        let SinkRole::ImageWithReferrers(image) = &self.role else {
+            return None;
+        };
+        Some(Box::new(StoreSink {
+            store: self.store.clone(),
+            lease: self.lease.clone(),
+            omission: None,
+            role: SinkRole::Referrer {
+                image: image.clone(),
+                tag: tag.cloned(),
+            },
+        }))
+    }
+
+    fn finish_image<'a>(&'a self, root: &'a RawManifest) -> BoxFuture<'a, Result<(), TransferError>> {
+        let SinkRole::Referrer { image, tag } = &self.role else {
+            return Box::pin(async { Ok(()) });
+        };
+        let (store, name) = (self.store.clone(), image.beside(tag.as_ref(), &root.digest));
+        let described = Descriptor::new(&root.media_type, root.digest.clone(), root.bytes.len() as u64);
+        async move {
+            blocking(move || store.name_image(&name, &described))
+                .await
+                .map_err(|error| error.during(format!("cannot name `{}` in the content store", root.digest)))
+        }
+        .boxed()
     }
 
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
@@ -236,6 +324,20 @@ impl ImageSink for StoreSink {
 }
 
 impl ContentStore {
+    /// Returns what is named in an image's repository as a referrer: by a tag of referrers, or by its digest alone.
+    #[must_use]
+    pub fn named_referrers(&self, image: &ImageReference) -> BTreeMap<ImageReference, Digest> {
+        let is_named = |name: &ImageReference| match &name.tag {
+            Some(tag) => subject_of_tag(tag.as_str()).is_some(),
+            None => true,
+        };
+        let images = self.images().into_iter();
+        images
+            .filter(|(name, _)| name.host == image.host && name.repository == image.repository && is_named(name))
+            .map(|(name, descriptor)| (name, descriptor.digest))
+            .collect()
+    }
+
     fn has_complete_image(&self, manifest: &Digest, lease: &BlobLease) -> Result<bool, StoreError> {
         match self.first_missing(manifest, |digest| lease.add(digest)) {
             Ok(missing) => Ok(missing.is_none()),

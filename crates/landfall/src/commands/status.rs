@@ -5,7 +5,7 @@ use clap::Args;
 use indicatif::BinaryBytes;
 use landfall_agent::status::{FoundStatus, find_status};
 use landfall_core::failure::line_with_hint;
-use landfall_core::status::{AgentStatus, BundleStatus, FailedPhase, ImageStatus, Phase};
+use landfall_core::status::{AgentStatus, BundleKeyStatus, BundleStatus, FailedPhase, ImageStatus, Phase};
 
 use crate::args::{OutputArgs, StateArgs};
 use crate::context::Context;
@@ -100,6 +100,7 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
     for bundle in &status.bundles {
         line("Bundle", &describe_bundle(bundle));
     }
+    line("Bundle keys", &describe_keys(&status.bundle_keys));
     let transfer = &status.transfer;
     if transfer.bytes_done < transfer.bytes_total {
         let (done, total) = (BinaryBytes(transfer.bytes_done), BinaryBytes(transfer.bytes_total));
@@ -132,6 +133,8 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
     line("Mirror files", mirror_files.map_or("", |files| files.message.as_str()));
     let logins = status.kubelet_logins.as_ref();
     line("Logins", logins.map_or("", |logins| logins.message.as_str()));
+    let preloads = status.kubelet_preloads.as_ref();
+    line("Preloads", preloads.map_or("", |preloads| preloads.message.as_str()));
     line("Reboot", status.host.reboot_required.as_deref().unwrap_or_default());
     line("Repave", status.host.repave_required.as_deref().unwrap_or_default());
     if !status.images.is_empty() {
@@ -165,6 +168,16 @@ fn describe_bundle(bundle: &BundleStatus) -> String {
         text.push_str(&line_with_hint(problem, bundle.hint.as_ref()));
     }
     text
+}
+
+/// Counts the keys that sign bundles; empty if there are none.
+fn describe_keys(keys: &[BundleKeyStatus]) -> String {
+    let retired = keys.iter().filter(|key| key.retired).count();
+    match (keys.len() - retired, retired) {
+        (0, 0) => String::new(),
+        (in_use, 0) => format!("{in_use} in use"),
+        (in_use, retired) => format!("{in_use} in use, {retired} retired"),
+    }
 }
 
 fn image_table(status: &AgentStatus) -> Table {
@@ -271,11 +284,18 @@ mod tests {
             ..bundle.clone()
         };
         status.bundles = vec![bundle, refused];
+        let key = |retired| BundleKeyStatus {
+            id: "a".repeat(64),
+            origin: "user-data".to_owned(),
+            retired,
+        };
+        status.bundle_keys = vec![key(false), key(true)];
         insta::assert_snapshot!(describe(&status, None), @r"
         Phase         Validating
         Since         1970-01-01T00:00:00Z
         Bundle        /media/site.tar.zst: adopting, 3 of 4 images here, 5.00 MiB
         Bundle        /media/other.tar.zst: refused; it is not signed; hint: sign it
+        Bundle keys   1 in use, 1 retired
         ");
     }
 

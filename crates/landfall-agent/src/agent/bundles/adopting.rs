@@ -11,8 +11,7 @@ use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::EventReason;
 use landfall_core::wording::counted;
 use landfall_host::facts::own_platform;
-use landfall_oci::bundle::BundleSource;
-use landfall_oci::copy::{ImageCopy, copy_images};
+use landfall_oci::copy::{CopyOptions, ImageCopy, copy_images};
 use landfall_oci::image::{ImageSource, TransferError};
 use landfall_oci::store::source_and_sink::StoreSink;
 use tokio::time::Instant;
@@ -26,15 +25,17 @@ use crate::failure::find_hint;
 impl Opened {
     /// Copies the images that the content store lacks. An image that fails does not stop the others.
     pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig, missing: &[BundledImage]) {
-        let source = self.source.clone();
+        let Some(source) = self.content.source() else {
+            return;
+        };
         let asked = self.served.as_mut().map_or_else(Vec::new, Served::take_reads);
-        let pending = describe(&source, missing, active).await;
+        let pending = describe(&*source, missing, active).await;
         let begun = Instant::now();
         let (mut wanted, mut failures) = (Vec::new(), Vec::new());
         for number in order_of_adoption(&pending, &asked) {
             let image = &missing[number];
-            match refuse_image(&active.settings.landfall.bundles, &host.root, &source, &image.digest).await {
-                Ok(()) => wanted.push((image.name.canonical(), image.digest.to_string())),
+            match refuse_image(&active.settings.landfall.bundles, &host.root, &*source, &image.digest).await {
+                Ok(()) => wanted.push(Wanted::new(image)),
                 Err(error) => failures.push((image.name.canonical(), error)),
             }
         }
@@ -81,41 +82,99 @@ impl Opened {
     }
 }
 
-/// Copies images, and returns the number of bytes that were read.
+/// An image that is to be copied.
+#[derive(Debug)]
+struct Wanted {
+    name: ImageReference,
+    digest: String,
+    has_companions: bool,
+}
+
+impl Wanted {
+    fn new(image: &BundledImage) -> Wanted {
+        Wanted {
+            name: image.name.canonical(),
+            digest: image.digest.to_string(),
+            has_companions: !image.companions.is_empty(),
+        }
+    }
+}
+
+/// Copies images with their companions, and returns the number of bytes that were read.
 async fn copy_all(
     host: &Host,
     active: &ActiveConfig,
-    source: &BundleSource,
-    wanted: &[(ImageReference, String)],
+    source: &Arc<dyn ImageSource>,
+    wanted: &[Wanted],
     failures: &mut Vec<(ImageReference, TransferError)>,
 ) -> u64 {
-    let sink = StoreSink::omitting(host.store.clone(), Arc::new(source.clone()), own_platform());
-    let copies: Vec<_> = wanted
-        .iter()
-        .map(|(name, digest)| ImageCopy {
-            source,
-            selector: digest,
-            sink: &sink,
-            name: Some(name),
-            expected: None,
-        })
-        .collect();
-    let results = copy_images(&copies, &active.local, &*host.meter).await;
-    let mut bytes = 0;
-    for ((name, _), result) in wanted.iter().zip(results) {
-        match result {
-            Ok(report) => bytes += report.bytes_moved,
-            Err(failure) => {
-                bytes += failure.so_far.map_or(0, |report| report.bytes_moved);
-                failures.push((name.clone(), failure.error));
-            }
-        }
+    let copying = Copying { host, active, source };
+    let all: Vec<&Wanted> = wanted.iter().collect();
+    let (mut bytes, failed) = copying.copy(&all, Companions::Taken).await;
+    let is_failed = |image: &&Wanted| image.has_companions && failed.iter().any(|(name, _)| *name == image.name);
+    let again: Vec<&Wanted> = wanted.iter().filter(is_failed).collect();
+    failures.extend(failed);
+    if !again.is_empty() {
+        // Pods can run an image whose signature is damaged. What is missing is told all the same.
+        bytes += copying.copy(&again, Companions::LeftOut).await.0;
     }
     bytes
 }
 
+/// Decision about the companions of the images that are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Companions {
+    Taken,
+    LeftOut,
+}
+
+/// Copies out of one bundle.
+struct Copying<'a> {
+    host: &'a Host,
+    active: &'a ActiveConfig,
+    source: &'a Arc<dyn ImageSource>,
+}
+
+impl Copying<'_> {
+    /// Copies images. Returns the number of bytes that were read, and what failed.
+    async fn copy(&self, wanted: &[&Wanted], companions: Companions) -> (u64, Vec<(ImageReference, TransferError)>) {
+        let sink = |image: &&Wanted| {
+            StoreSink::omitting(self.host.store.clone(), self.source.clone(), own_platform())
+                .with_referrers_of(&image.name)
+        };
+        let sinks: Vec<StoreSink> = wanted.iter().map(sink).collect();
+        let copies: Vec<_> = wanted
+            .iter()
+            .zip(&sinks)
+            .map(|(image, sink)| ImageCopy {
+                source: &**self.source,
+                selector: &image.digest,
+                sink,
+                name: Some(&image.name),
+                expected: None,
+            })
+            .collect();
+        let options = CopyOptions {
+            referrers: companions == Companions::Taken,
+            ..self.active.local.clone()
+        };
+        let results = copy_images(&copies, &options, &*self.host.meter).await;
+        let (mut bytes, mut failures) = (0, Vec::new());
+        for (image, result) in wanted.iter().zip(results) {
+            match result {
+                Ok(report) => bytes += report.bytes_moved,
+                Err(failure) => {
+                    bytes += failure.so_far.map_or(0, |report| report.bytes_moved);
+                    failures.push((image.name.clone(), failure.error));
+                }
+            }
+        }
+        (bytes, failures)
+    }
+}
+
 /// Returns what decides about the order of adoption.
-async fn describe(source: &BundleSource, images: &[BundledImage], active: &ActiveConfig) -> Vec<PendingImage> {
+async fn describe(source: &dyn ImageSource, images: &[BundledImage], active: &ActiveConfig) -> Vec<PendingImage> {
     // The first place of an image counts.
     let planned = active.planned.iter().enumerate().rev();
     let planned: HashMap<_, _> = planned.map(|(number, image)| (&image.canonical, number)).collect();

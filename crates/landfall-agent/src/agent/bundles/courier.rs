@@ -3,16 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::bundle::adoption::NeedsMissing;
+use landfall_core::bundle::document::BundleDocument;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::{BundleNeeds, BundleReceipt, Inventory};
 use landfall_core::status::EventReason;
 use landfall_net::durable;
-use landfall_oci::bundle::BundleFile;
 use serde::Serialize;
 
 use crate::agent::host::Host;
@@ -36,16 +35,17 @@ pub(super) struct Outcome {
 pub(super) async fn write_receipt(
     host: &Host,
     path: &Utf8Path,
-    file: Arc<BundleFile>,
+    id: Digest,
+    document: BundleDocument,
     outcome: Outcome,
 ) -> Option<Utf8PathBuf> {
     let (store, site) = (host.store.clone(), site_of(host));
-    let places = places(host, path, file.id(), RECEIPT);
+    let places = places(host, path, &id, RECEIPT);
     let write = move || {
         let blobs = store.blobs().map_err(io::Error::other)?.into_iter().collect();
         let inventory = Inventory::new(site, blobs);
         let has = |name: &ImageReference| !outcome.lacking.contains(name);
-        let receipt = BundleReceipt::new(file.id(), file.document(), has, &outcome.bad, inventory);
+        let receipt = BundleReceipt::new(&id, &document, has, &outcome.bad, inventory);
         write_first(&places, &receipt)
     };
     let written = tokio::task::spawn_blocking(write).await;

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use camino::Utf8PathBuf;
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::{BundleOffers, Candidate, Why};
-use landfall_oci::bundle::{BundleFile, BundleSource};
-use landfall_oci::image::TransferError;
+use landfall_oci::image::{ImageSource, TransferError};
+
+use super::opened::Opened;
 
 /// Bundles, the preferred one first, in the order of [`BundleOffers`].
 #[derive(Debug, Default)]
@@ -19,30 +21,41 @@ pub(crate) struct OfferedBundles {
 /// A bundle that images are taken from.
 #[derive(Debug)]
 struct Offered {
-    file: Arc<BundleFile>,
-    source: BundleSource,
+    /// Its id and its place.
+    identity: (Digest, Utf8PathBuf),
+    source: Arc<dyn ImageSource>,
     /// Digests of the images by their canonical names.
     images: HashMap<ImageReference, Digest>,
 }
 
 impl PartialEq for OfferedBundles {
     fn eq(&self, other: &OfferedBundles) -> bool {
-        let same = |(one, another): (&Offered, &Offered)| Arc::ptr_eq(&one.file, &another.file);
-        self.bundles.len() == other.bundles.len() && self.bundles.iter().zip(&other.bundles).all(same)
+        let identities = |offered: &OfferedBundles| {
+            let bundles = offered.bundles.iter();
+            bundles.map(|bundle| bundle.identity.clone()).collect::<Vec<_>>()
+        };
+        identities(self) == identities(other)
     }
 }
 
 impl OfferedBundles {
-    pub(super) fn new(taken: impl Iterator<Item = (Arc<BundleFile>, BundleSource)>) -> OfferedBundles {
+    /// Returns the bundles whose images can be read.
+    pub(super) fn new<'a>(taken: impl Iterator<Item = &'a Opened>) -> OfferedBundles {
         let mut offers = BundleOffers::default();
         let mut bundles = Vec::new();
-        for (file, source) in taken {
-            let images = file.document().images.iter();
-            offers.add(file.path().to_string(), images.clone().map(|image| image.name.clone()));
+        for opened in taken {
+            let Some(source) = opened.content.source() else {
+                continue;
+            };
+            let images = opened.content.document().images.iter();
+            offers.add(opened.path.to_string(), images.clone().map(|image| image.name.clone()));
             // Of two images with one name, the first counts.
             let images = images.rev().map(|image| (image.name.canonical(), image.digest.clone()));
-            let images = images.collect();
-            bundles.push(Offered { file, source, images });
+            bundles.push(Offered {
+                identity: (opened.content.id().clone(), opened.path.clone()),
+                source,
+                images: images.collect(),
+            });
         }
         OfferedBundles {
             bundles,
@@ -59,7 +72,7 @@ impl OfferedBundles {
     /// # Errors
     ///
     /// If the bundle is no longer there.
-    pub(crate) fn source(&self, candidate: &Candidate) -> Result<(BundleSource, Digest), TransferError> {
+    pub(crate) fn source(&self, candidate: &Candidate) -> Result<(Arc<dyn ImageSource>, Digest), TransferError> {
         let bundle = match candidate.why {
             Why::Bundle(number) => self.bundles.get(number),
             _ => None,

@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleFacts, BundleStep, Decision, FileState, check_needs, next_step};
-use landfall_core::bundle::document::BundledImage;
+use landfall_core::bundle::document::{BundleDocument, BundledImage};
 use landfall_core::bundle::trust::{HighestSeen, Trust};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::EventReason;
 use landfall_oci::bundle::{BundleFile, BundleSource};
 use landfall_oci::content::place::Place;
 use landfall_oci::content::places::TooManyPlaces;
+use landfall_oci::image::ImageSource;
 use landfall_oci::store::ContentStore;
 use landfall_registry::Registry;
 use tokio::sync::broadcast;
 
 use super::courier::{Outcome, existing_receipt, write_needs, write_receipt};
+use super::foreign::ForeignContent;
 use super::trust::trust_of;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
@@ -27,8 +29,7 @@ use crate::failure::{error_line, find_hint_in_context};
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) path: Utf8PathBuf,
-    pub(super) file: Arc<BundleFile>,
-    pub(super) source: BundleSource,
+    pub(super) content: Content,
     trust: Option<Decision>,
     /// True if a key of this host signed it.
     is_signed: bool,
@@ -44,6 +45,54 @@ pub(super) struct Opened {
     /// Images whose content is wrong.
     pub(super) bad: BTreeSet<ImageReference>,
     pub(super) receipt: Option<Utf8PathBuf>,
+}
+
+/// Content of a bundle.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A bundle of ours, which is read in place.
+    Own {
+        file: Arc<BundleFile>,
+        source: BundleSource,
+    },
+    Foreign(ForeignContent),
+}
+
+impl Content {
+    pub(super) fn own(file: Arc<BundleFile>) -> Content {
+        let source = BundleSource::new(file.clone());
+        Content::Own { file, source }
+    }
+
+    pub(super) fn id(&self) -> &Digest {
+        match self {
+            Content::Own { file, .. } => file.id(),
+            Content::Foreign(foreign) => &foreign.id,
+        }
+    }
+
+    pub(super) fn document(&self) -> &BundleDocument {
+        match self {
+            Content::Own { file, .. } => file.document(),
+            Content::Foreign(foreign) => &foreign.document,
+        }
+    }
+
+    /// Returns the number of bytes of all blobs; of a file of another format, its size.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Content::Own { file, .. } => file.document().content_size(),
+            Content::Foreign(foreign) => foreign.size,
+        }
+    }
+
+    /// Returns the source of the images; `None` for a file of another format that was not read in this run.
+    pub(super) fn source(&self) -> Option<Arc<dyn ImageSource>> {
+        match self {
+            Content::Own { source, .. } => Some(Arc::new(source.clone())),
+            Content::Foreign(foreign) => foreign.source.clone(),
+        }
+    }
 }
 
 /// The place of a bundle in the embedded registry.
@@ -76,11 +125,10 @@ impl Served {
 }
 
 impl Opened {
-    pub(super) fn new(path: Utf8PathBuf, file: Arc<BundleFile>) -> Opened {
+    pub(super) fn new(path: Utf8PathBuf, content: Content) -> Opened {
         Opened {
             path,
-            source: BundleSource::new(file.clone()),
-            file,
+            content,
             trust: None,
             is_signed: false,
             needs: None,
@@ -103,8 +151,14 @@ impl Opened {
         self.receipt.is_some()
     }
 
+    /// Returns the names of its images, and of their companions with a tag.
     pub(super) fn names(&self) -> impl Iterator<Item = ImageReference> {
-        self.file.document().images.iter().map(|image| image.name.canonical())
+        let images = self.content.document().images.iter();
+        images.flat_map(|image| {
+            let companions = image.companions.iter().filter(|companion| companion.tag.is_some());
+            let companions = companions.map(|companion| image.name.beside(companion.tag.as_ref(), &companion.digest));
+            std::iter::once(image.name.canonical()).chain(companions)
+        })
     }
 
     /// Leaves the images with these names to preferred bundles.
@@ -112,15 +166,17 @@ impl Opened {
         self.superseded = self.names().filter(|name| names.contains(name)).collect();
     }
 
-    /// Returns the images that the content store lacks.
+    /// Returns the images that the content store lacks, or whose companions it lacks.
     pub(super) async fn missing(&self, store: &ContentStore) -> Vec<BundledImage> {
-        let (store, file, superseded) = (store.clone(), self.file.clone(), self.superseded.clone());
+        let (store, superseded) = (store.clone(), self.superseded.clone());
+        let images = self.content.document().images.clone();
         let find = move || {
-            let images = file.document().images.iter();
             images
+                .into_iter()
                 .filter(|image| !superseded.contains(&image.name.canonical()))
-                .filter(|image| !has_image(&store, &image.name, &image.digest))
-                .cloned()
+                .filter(|image| {
+                    !has_image(&store, &image.name, &image.digest) || lacks_companion(&store, image, &superseded)
+                })
                 .collect()
         };
         tokio::task::spawn_blocking(find).await.unwrap_or_default()
@@ -128,15 +184,25 @@ impl Opened {
 
     /// Returns the facts. `missing` is the number of images that the content store lacks.
     pub(super) fn facts(&self, missing: usize) -> BundleFacts {
-        let images = self.file.document().images.len();
+        let images = self.content.document().images.len();
+        let adopted = images - missing.min(images);
+        // A file of another format is never served: what is here of it was adopted.
+        let is_servable = matches!(self.content, Content::Own { .. }) || adopted > 0;
         BundleFacts {
             file: FileState::Complete,
             trust: self.trust,
             needs: self.needs,
-            is_served: self.is_taken(),
+            is_served: self.is_taken() && is_servable,
             images,
-            adopted: images - missing.min(images),
+            adopted,
             has_receipt: self.receipt.is_some(),
+        }
+    }
+
+    /// Makes the decision anew, if the bundle is refused: the host has another key.
+    pub(super) fn reconsider(&mut self) {
+        if self.trust == Some(Decision::Refuse) {
+            self.decided_by = None;
         }
     }
 
@@ -184,12 +250,18 @@ impl Opened {
         }
         if !self.is_taken() {
             self.withdraw_place();
+            if let Content::Foreign(foreign) = &mut self.content {
+                foreign.source = None;
+            }
             return Ok(());
         }
         if !is_decided {
             self.raise_sequence(ledger)?;
-            self.receipt = existing_receipt(host, &self.path, self.file.id());
-            let words = "images are taken from it";
+            self.receipt = existing_receipt(host, &self.path, self.content.id());
+            let words = match &self.content {
+                Content::Foreign(foreign) => foreign.describe(),
+                Content::Own { .. } => "images are taken from it".to_owned(),
+            };
             host.note(EventReason::BundleServed, self.path.as_str(), words).await;
         }
         Ok(())
@@ -197,10 +269,13 @@ impl Opened {
 
     fn decide_trust(&mut self, host: &Host, active: &ActiveConfig, ledger: &LedgerFile) -> anyhow::Result<()> {
         self.trust = Some(Decision::Refuse);
-        let edition = self.file.document().edition();
+        let edition = self.content.document().edition();
         let seen = edition.and_then(|edition| ledger.get().series.get(&edition.series).copied());
         let settings = &active.settings.landfall.bundles;
-        let trust = trust_of(settings, &host.root, &self.file, seen.unwrap_or_default())?;
+        let trust = match &self.content {
+            Content::Own { file, .. } => trust_of(settings, &host.root, ledger.get(), file, seen.unwrap_or_default())?,
+            Content::Foreign(foreign) => foreign.decide_trust(settings, &host.root, ledger.get())?,
+        };
         if let Trust::Key {
             newer_seen: Some(newer),
             ..
@@ -217,14 +292,15 @@ impl Opened {
     }
 
     async fn check_needs(&mut self, host: &Host) -> anyhow::Result<()> {
-        let (store, file) = (host.store.clone(), self.file.clone());
+        let store = host.store.clone();
+        let needs = self.content.document().needs.clone();
         let check = move || {
             let has = |need: &landfall_core::bundle::document::NeededBlob| matches!(store.blob_size(&need.digest), Ok(Some(size)) if size == need.size);
-            check_needs(&file.document().needs, has)
+            check_needs(&needs, has)
         };
         self.needs = Some(Decision::Refuse);
         if let Err(missing) = tokio::task::spawn_blocking(check).await? {
-            write_needs(host, &self.path, self.file.id(), &missing).await;
+            write_needs(host, &self.path, self.content.id(), &missing).await;
             // They may arrive with another bundle.
             self.decided_by = None;
             anyhow::bail!(missing);
@@ -239,12 +315,13 @@ impl Opened {
             lacking: missing.into_iter().map(|image| image.name).collect(),
             bad: self.bad.clone(),
         };
-        self.receipt = write_receipt(host, &self.path, self.file.clone(), outcome).await;
+        let (id, document) = (self.content.id().clone(), self.content.document().clone());
+        self.receipt = write_receipt(host, &self.path, id, document, outcome).await;
     }
 
     /// Remembers the bundle's place in its series, so that an older one is refused from now on.
     fn raise_sequence(&self, ledger: &mut LedgerFile) -> anyhow::Result<()> {
-        let Some(edition) = self.file.document().edition() else {
+        let Some(edition) = self.content.document().edition() else {
             return Ok(());
         };
         ledger.update(|ledger| {
@@ -259,6 +336,15 @@ impl Opened {
             served.registry.remove_place(&served.place);
         }
     }
+}
+
+/// Returns true if the store lacks a companion of an image, but for those that a preferred bundle has.
+fn lacks_companion(store: &ContentStore, image: &BundledImage, superseded: &HashSet<ImageReference>) -> bool {
+    let mut companions = image.companions.iter();
+    companions.any(|companion| {
+        let name = image.name.beside(companion.tag.as_ref(), &companion.digest);
+        !superseded.contains(&name) && !has_image(store, &name, &companion.digest)
+    })
 }
 
 /// Returns true if the store has an image of a bundle, complete and under its name.

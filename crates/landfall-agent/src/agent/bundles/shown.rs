@@ -11,7 +11,7 @@ use landfall_core::status::BundleStatus;
 use landfall_oci::bundle::BundleError;
 use landfall_oci::store::ContentStore;
 
-use super::opened::{Opened, has_image};
+use super::opened::{Content, Opened, has_image};
 use crate::agent::ledger::KnownBundle;
 use crate::failure::find_hint;
 
@@ -20,25 +20,25 @@ pub(super) fn order_of_preference(opened: &BTreeMap<Digest, Opened>) -> Vec<Dige
     let mut ids: Vec<&Digest> = opened.keys().collect();
     ids.sort_by_key(|id| {
         let opened = &opened[*id];
-        (Reverse(opened.file.document().sequence), opened.path.clone())
+        (Reverse(opened.content.document().sequence), opened.path.clone())
     });
     ids.into_iter().cloned().collect()
 }
 
 impl Opened {
     pub(super) async fn status(&self, store: &ContentStore) -> BundleStatus {
-        let document = self.file.document();
+        let document = self.content.document();
         let missing = self.missing(store).await;
         let facts = self.facts(missing.len());
         BundleStatus {
             path: self.path.to_string(),
-            id: Some(self.file.id().to_string()),
+            id: Some(self.content.id().to_string()),
             phase: next_step(&facts).0,
             series: document.series.clone(),
             sequence: document.sequence,
             images: facts.images,
             adopted: facts.adopted,
-            bytes: document.content_size(),
+            bytes: self.content.size(),
             missing: missing.iter().map(|image| image.name.to_string()).collect(),
             problem: self.problem.as_ref().map(|(problem, _)| problem.clone()),
             hint: self.problem.as_ref().and_then(|(_, hint)| hint.clone()),
@@ -49,18 +49,22 @@ impl Opened {
 
 /// Returns what the ledger keeps of a bundle.
 pub(super) fn known_bundle(opened: &Opened) -> KnownBundle {
-    let document = opened.file.document();
+    let document = opened.content.document();
     KnownBundle {
         path: opened.path.to_string(),
         series: document.series.clone(),
         sequence: document.sequence,
-        bytes: document.content_size(),
+        bytes: opened.content.size(),
         images: document
             .images
             .iter()
             .map(|image| (image.name.clone(), image.digest.clone()))
             .collect(),
         has_receipt: opened.receipt.is_some(),
+        stamp: match &opened.content {
+            Content::Foreign(foreign) => Some(foreign.stamp.clone()),
+            Content::Own { .. } => None,
+        },
     }
 }
 

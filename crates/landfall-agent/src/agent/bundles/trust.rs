@@ -1,17 +1,23 @@
 //! Decisions of the host's keys about bundles and the images in them.
 
-use anyhow::Context as _;
+use std::io::Read as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
 use landfall_core::bundle::policy::{ImageSignatures, decide_trust_by_policy};
-use landfall_core::bundle::trust::{Evidence, HighestSeen, OlderBundles, Trust};
+use landfall_core::bundle::trust::{Evidence, HighestSeen, OlderBundles, Refusal, Trust};
 use landfall_core::cosign::CosignOutcome;
 use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::reference::Digest;
-use landfall_core::settings::{BundleSettings, KeySource};
+use landfall_core::settings::BundleSettings;
 use landfall_host::root::HostRoot;
-use landfall_oci::bundle::signature::{HostKeys, PublicKey};
-use landfall_oci::bundle::{BundleFile, BundleSource};
+use landfall_oci::bundle::BundleFile;
+use landfall_oci::bundle::signature::{Checked, DETACHED_SIZE_MAX};
 use landfall_oci::cosign::verify_image;
-use landfall_oci::image::TransferError;
+use landfall_oci::image::{ImageSource, TransferError};
+
+use super::keys::{host_keys, load_keys};
+use crate::agent::ledger::Ledger;
 
 /// Decides if the host takes a bundle.
 ///
@@ -21,11 +27,11 @@ use landfall_oci::image::TransferError;
 pub(super) fn trust_of(
     settings: &BundleSettings,
     root: &HostRoot,
+    ledger: &Ledger,
     file: &BundleFile,
     seen: HighestSeen,
 ) -> anyhow::Result<Trust> {
-    let keys = load_keys(&settings.public_keys, root)?;
-    let keys = HostKeys::new(keys, settings.retired_keys.iter().cloned())?;
+    let keys = host_keys(settings, root, ledger)?;
     let checked = file.check_signatures(&keys)?;
     let edition = file.document().edition();
     let evidence = Evidence {
@@ -42,21 +48,68 @@ pub(super) fn trust_of(
     Ok(decide_trust_by_policy(&evidence, settings.unsigned_content())?)
 }
 
-fn load_keys(keys: &[KeySource], root: &HostRoot) -> anyhow::Result<Vec<PublicKey>> {
-    let load = |key: &KeySource| match key {
-        KeySource::Pem(text) => PublicKey::parse(text).context("cannot use a public key of the user-data"),
-        KeySource::File(path) => {
-            let bytes = root.read(path)?.unwrap_or_default();
-            let text = String::from_utf8_lossy(&bytes);
-            PublicKey::parse(&text).with_context(|| {
-                Explanation::new(
-                    format!("cannot use the public key `{path}`"),
-                    "write a public key in PEM there, or name another file in `landfall.bundles`",
-                )
-            })
-        }
+/// Decides if the host takes a file of another format, by the detached signature beside it. Returns `None` if the
+/// decision needs the SHA-256 of the file, and that is not known.
+///
+/// # Errors
+///
+/// If the host does not take it, or if one of its keys cannot be read.
+pub(super) fn trust_of_foreign(
+    settings: &BundleSettings,
+    root: &HostRoot,
+    ledger: &Ledger,
+    sha256: Option<&Digest>,
+    signature: &DetachedSignature,
+) -> anyhow::Result<Option<Trust>> {
+    let keys = host_keys(settings, root, ledger)?;
+    let checked = match (&signature.bytes, sha256) {
+        (None, _) => Checked::default(),
+        (Some(_), None) if keys.ring().is_configured() => return Ok(None),
+        (Some(_), None) => Checked::default(),
+        (Some(bytes), Some(sha256)) => keys.check_detached(sha256, bytes),
     };
-    keys.iter().map(load).collect()
+    let evidence = Evidence {
+        keys: keys.ring(),
+        checks: &checked.checks,
+        skipped: &checked.skipped,
+        edition: None,
+        seen: HighestSeen::default(),
+        older: OlderBundles::Refuse,
+    };
+    match decide_trust_by_policy(&evidence, settings.unsigned_content()) {
+        Err(Refusal::Unsigned) => {
+            let name = signature.path.file_name().unwrap_or_default();
+            anyhow::bail!(Explanation::new(
+                format!("it has no detached signature `{name}` beside it, and this host takes only signed files"),
+                "copy its signature to the same place, or make one with a key of this host: `openssl dgst -sha256 \
+                 -sign KEY -out SIGNATURE FILE`",
+            ))
+        }
+        decided => Ok(Some(decided?)),
+    }
+}
+
+/// The file with the detached signature of a file of another format.
+#[derive(Debug, Clone)]
+pub(super) struct DetachedSignature {
+    pub(super) path: Utf8PathBuf,
+    /// `None` if there is no such file.
+    pub(super) bytes: Option<Vec<u8>>,
+}
+
+impl DetachedSignature {
+    /// Reads the signature. One that cannot be read counts as a wrong one. Blocks.
+    pub(super) fn load(path: &Utf8Path) -> DetachedSignature {
+        let read = fs::File::open(path).map(|file| {
+            let mut bytes = Vec::new();
+            let read = file.take(DETACHED_SIZE_MAX + 1).read_to_end(&mut bytes);
+            read.map(|_| bytes).unwrap_or_default()
+        });
+        DetachedSignature {
+            path: path.to_owned(),
+            bytes: read.ok(),
+        }
+    }
 }
 
 /// Checks the cosign signatures of an image in a bundle, as the host's policy asks for it.
@@ -67,7 +120,7 @@ fn load_keys(keys: &[KeySource], root: &HostRoot) -> anyhow::Result<Vec<PublicKe
 pub(crate) async fn refuse_image(
     settings: &BundleSettings,
     root: &HostRoot,
-    source: &BundleSource,
+    source: &dyn ImageSource,
     image: &Digest,
 ) -> Result<(), TransferError> {
     let policy = settings.image_signatures();

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use fs_err as fs;
+use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::settings::Settings;
 use tokio::sync::watch;
 
-use super::scan::list_files;
+use super::scan::{OWN_FILES, list_files};
 use super::sticks::list_labels;
 use crate::agent::host::Host;
 
@@ -20,6 +21,7 @@ pub(crate) fn watch_bundles(host: &Arc<Host>, settings: watch::Receiver<Option<A
     let watched = host.clone();
     host.supervisor.supervise("bundles", move |stop| async move {
         let mut before = None;
+        let mut is_quiet = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -30,11 +32,21 @@ pub(crate) fn watch_bundles(host: &Arc<Host>, settings: watch::Receiver<Option<A
             };
             let host = watched.clone();
             let now = tokio::task::spawn_blocking(move || look(&host, &settings)).await?;
-            if before.replace(now.clone()).is_some_and(|before| before != now) {
+            let is_same = before.as_ref() == Some(&now);
+            let is_change = !is_same && before.is_some();
+            // A file without a table is read when nothing writes to it any more.
+            let ends_copy = is_same && !is_quiet && has_incomplete(&watched);
+            if is_change || ends_copy {
                 watched.wake.notify_one();
             }
+            (before, is_quiet) = (Some(now), is_same);
         }
     });
+}
+
+fn has_incomplete(host: &Host) -> bool {
+    let bundles = host.status.get().bundles;
+    bundles.iter().any(|bundle| bundle.phase == BundlePhase::Incomplete)
 }
 
 fn look(host: &Host, settings: &Settings) -> Fingerprint {
@@ -45,7 +57,7 @@ fn look(host: &Host, settings: &Settings) -> Fingerprint {
         let size = found.as_ref().map_or(0, std::fs::Metadata::len);
         (path.into_string(), size, found.and_then(|found| found.modified().ok()))
     };
-    let mut fingerprint: Fingerprint = list_files(&directory)
+    let mut fingerprint: Fingerprint = list_files(&directory, &OWN_FILES)
         .into_iter()
         .map(|name| describe(directory.join(name)))
         .collect();

@@ -7,11 +7,12 @@ use camino::Utf8PathBuf;
 use landfall_core::failure::line_with_hint;
 use landfall_core::hostconf::containerd_config::{MirrorReading, ReadingState, read_mirror_files};
 use landfall_core::hostconf::kubelet_plugin::{KubeletLogins, LoginState, needs_plugin, read_kubelet};
+use landfall_core::hostconf::kubelet_pulls::{PreloadRefusal, find_refusal};
 use landfall_core::hostconf::{HostFacts, HostFile, render_for};
 use landfall_core::settings::{Dialect, Settings};
-use landfall_core::status::{EventReason, KubeletLoginsStatus, MirrorFilesStatus};
+use landfall_core::status::{EventReason, KubeletLoginsStatus, KubeletPreloadsStatus, MirrorFilesStatus};
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
-use landfall_host::node_facts::{find_host_facts, find_kubelet};
+use landfall_host::node_facts::{find_host_facts, find_kubelet, find_kubelet_config};
 
 use crate::agent::host::Host;
 
@@ -24,6 +25,8 @@ pub(crate) struct HostFiles {
     mirror_files: Option<MirrorReading>,
     /// The reported state of the kubelet's logins.
     kubelet_logins: Option<KubeletLogins>,
+    /// The reported refusal of preloaded images.
+    preload_refusal: Option<PreloadRefusal>,
 }
 
 impl HostFiles {
@@ -109,6 +112,33 @@ impl HostFiles {
             }
         }
         self.kubelet_logins = logins;
+        Ok(())
+    }
+}
+
+impl HostFiles {
+    /// Reports if the kubelet does not start preloaded images without their registry. `preloaded` are their names.
+    ///
+    /// # Errors
+    ///
+    /// If the agent is being stopped.
+    pub(crate) async fn report_preloads(&mut self, host: &Host, preloaded: Vec<String>) -> anyhow::Result<()> {
+        let root = host.root.clone();
+        let find = move || find_refusal(&find_kubelet_config(&root), &preloaded);
+        let refusal = tokio::task::spawn_blocking(find).await?;
+        let shown = refusal.as_ref().map(|refusal| KubeletPreloadsStatus {
+            refusal: refusal.clone(),
+            message: line_with_hint(refusal.message(), Some(refusal.hint())),
+        });
+        if refusal == self.preload_refusal {
+            return Ok(());
+        }
+        if let Some(shown) = &shown {
+            host.warn(EventReason::KubeletRefusesPreloads, "kubelet", shown.message.clone())
+                .await;
+        }
+        host.status.update(|status| status.kubelet_preloads = shown);
+        self.preload_refusal = refusal;
         Ok(())
     }
 }

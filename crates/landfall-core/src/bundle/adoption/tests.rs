@@ -112,6 +112,52 @@ fn each_phase_follows_from_the_facts_alone() {
             BundleStep::Adopt,
         ),
         (
+            "a file of another format",
+            BundleFacts {
+                file: FileState::Unread,
+                ..FOUND
+            },
+            BundlePhase::Found,
+            BundleStep::Read,
+        ),
+        (
+            "a file of another format, while its signature is not checked yet",
+            BundleFacts {
+                file: FileState::BeingRead,
+                ..FOUND
+            },
+            BundlePhase::Found,
+            BundleStep::Wait,
+        ),
+        (
+            "a file of another format, while it is read",
+            BundleFacts {
+                file: FileState::BeingRead,
+                ..taken
+            },
+            BundlePhase::Adopting,
+            BundleStep::Wait,
+        ),
+        (
+            "a file of another format that needs no signature",
+            BundleFacts {
+                file: FileState::Unread,
+                ..taken
+            },
+            BundlePhase::Trusted,
+            BundleStep::Read,
+        ),
+        (
+            "a file of another format without a signature",
+            BundleFacts {
+                file: FileState::Unread,
+                trust: Some(Refuse),
+                ..FOUND
+            },
+            BundlePhase::Refused,
+            BundleStep::Wait,
+        ),
+        (
             "the copy is under way",
             BundleFacts {
                 file: FileState::Incomplete,
@@ -169,7 +215,7 @@ fn every_step_leads_to_the_receipt() {
             BundleStep::Serve => facts.is_served = true,
             BundleStep::Adopt => facts.adopted += 1,
             BundleStep::WriteReceipt => facts.has_receipt = true,
-            BundleStep::Wait => break,
+            BundleStep::Wait | BundleStep::Read => break,
         }
     }
     phases.dedup();

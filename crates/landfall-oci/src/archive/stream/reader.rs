@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::content::EntryContent;
 use super::files::{StagedBlob, StreamedFile, StreamedFiles};
 use super::staging::{Chunks, Staging, UnnamedBlobs};
-use super::{ArchiveStream, ReadFailure};
+use super::{ArchiveStream, ReadFailure, WrongBlobs};
 use crate::archive::error::{ArchiveError, EntryProblem};
 use crate::archive::files::{DOCUMENT_SIZE_MAX, layer_media_type, too_large};
 use crate::archive::table::{EntryTable, shortened};
@@ -48,6 +48,14 @@ pub(super) enum BlobEvent {
     },
 }
 
+impl BlobEvent {
+    pub(super) fn digest(&self) -> &Digest {
+        match self {
+            BlobEvent::Content { blob, .. } | BlobEvent::Found { blob, .. } => &blob.digest,
+        }
+    }
+}
+
 /// Reader of one archive.
 pub(super) struct StreamReader {
     input: Box<dyn Read + Send>,
@@ -67,6 +75,9 @@ struct Context {
     documents_left: usize,
     /// True after a file that only a layout has: other files are no layers then.
     is_layout: bool,
+    wrong: WrongBlobs,
+    /// The entry whose content is being read.
+    at: Option<String>,
 }
 
 /// The input, which ends when nobody takes the blobs any more.
@@ -85,7 +96,12 @@ impl<R: Read> Read for WhileWanted<R> {
 }
 
 impl StreamReader {
-    pub(super) fn new(stream: ArchiveStream, staging: &Staging, blobs: mpsc::Sender<BlobEvent>) -> StreamReader {
+    pub(super) fn new(
+        stream: ArchiveStream,
+        staging: &Staging,
+        blobs: mpsc::Sender<BlobEvent>,
+        wrong: WrongBlobs,
+    ) -> StreamReader {
         StreamReader {
             input: stream.input,
             decompressed_max: stream.limits.decompressed,
@@ -96,44 +112,91 @@ impl StreamReader {
                 blobs,
                 documents_left: stream.limits.documents,
                 is_layout: false,
+                wrong,
+                at: None,
             },
         }
     }
 
     /// Reads the archive to its end.
-    pub(super) fn read(self) -> Result<StreamedFiles, ReadFailure> {
+    pub(super) fn read(self) -> StreamEnd {
         let mut context = self.context;
-        let wanted = WhileWanted {
-            input: self.input,
-            blobs: context.blobs.clone(),
+        let mut files = StreamedFiles {
+            archive: context.archive.clone(),
+            table: EntryTable::default(),
+            lacks_end_mark: true,
         };
-        let decoder = CappedDecoder::new(wanted, self.decompressed_max).map_err(|error| context.failed(error))?;
-        let mut tar = TarReader::new(Skipping(decoder));
-        let mut table = EntryTable::default();
-        while let Some(entry) = tar.next_entry().map_err(|error| context.tar_failed(error))? {
-            let Some(path) = table.check(&entry).map_err(ReadFailure::Archive)? else {
-                continue;
-            };
-            let file = match entry.kind {
-                EntryKind::File => Some(context.take_file(&path, &entry, &mut tar)?),
-                _ => None,
-            };
-            table.insert(path, &entry, file);
+        let result = context.read_all(self.input, self.decompressed_max, &mut files);
+        StreamEnd {
+            files,
+            at: context.at,
+            result,
         }
-        let lacks_end_mark = tar.lacks_end_mark();
-        // The checksum of the compression comes last.
-        io::copy(&mut tar.into_input(), &mut io::sink()).map_err(|error| context.failed(error))?;
-        Ok(StreamedFiles {
-            archive: context.archive,
-            table,
-            lacks_end_mark,
-        })
+    }
+}
+
+/// The end of a pass through an archive.
+pub(super) struct StreamEnd {
+    /// The files that were read.
+    pub(super) files: StreamedFiles,
+    /// The entry whose content was being read.
+    at: Option<String>,
+    pub(super) result: Result<(), ReadFailure>,
+}
+
+impl StreamEnd {
+    /// Adds the damaged entry and its images to an error, if the caller wants to know more than the first wrong blob.
+    pub(super) fn locate(&self, error: ArchiveError, wrong: &WrongBlobs) -> ArchiveError {
+        if matches!(wrong, WrongBlobs::Refused) || error.is_cut_short() {
+            return error;
+        }
+        let mut blobs = wrong.noted();
+        blobs.extend(self.at.as_deref().and_then(blob_digest));
+        let of_wrong = || blobs.iter().next().map(ToString::to_string);
+        match self.at.clone().or_else(of_wrong) {
+            None => error,
+            Some(entry) => ArchiveError::Part {
+                entry: shortened(&entry),
+                images: self.files.images_with(&blobs),
+                source: Box::new(error),
+            },
+        }
     }
 }
 
 type Tar<'a> = TarReader<Skipping<CappedDecoder<'a>>>;
 
 impl Context {
+    fn read_all(
+        &mut self,
+        input: Box<dyn Read + Send>,
+        decompressed_max: u64,
+        files: &mut StreamedFiles,
+    ) -> Result<(), ReadFailure> {
+        let wanted = WhileWanted {
+            input,
+            blobs: self.blobs.clone(),
+        };
+        let decoder = CappedDecoder::new(wanted, decompressed_max).map_err(|error| self.failed(error))?;
+        let mut tar = TarReader::new(Skipping(decoder));
+        while let Some(entry) = tar.next_entry().map_err(|error| self.tar_failed(error))? {
+            let Some(path) = files.table.check(&entry).map_err(ReadFailure::Archive)? else {
+                continue;
+            };
+            self.at = Some(path.clone());
+            let file = match entry.kind {
+                EntryKind::File => Some(self.take_file(&path, &entry, &mut tar)?),
+                _ => None,
+            };
+            files.table.insert(path, &entry, file);
+            self.at = None;
+        }
+        files.lacks_end_mark = tar.lacks_end_mark();
+        // The checksum of the compression comes last.
+        io::copy(&mut tar.into_input(), &mut io::sink()).map_err(|error| self.failed(error))?;
+        Ok(())
+    }
+
     fn failed(&self, error: io::Error) -> ReadFailure {
         self.tar_failed(error.into())
     }
@@ -190,10 +253,15 @@ impl Context {
             return self.take_unnamed(path, bytes.len() as u64, &*bytes);
         };
         if !matches_digest(&bytes, &digest) {
+            let found = digest_of(&bytes);
+            let expected = digest;
+            if self.wrong.note(&expected) {
+                return Ok(StreamedFile::Damaged { expected, found });
+            }
             return Err(ReadFailure::Archive(ArchiveError::Damaged {
                 entry: shortened(path),
-                expected: digest,
-                found: digest_of(&bytes),
+                expected,
+                found,
             }));
         }
         if is_json && parse_manifest(&bytes).is_ok() {

@@ -106,6 +106,107 @@ async fn blobs_go_to_the_store_as_they_come_and_manifests_only_with_the_copy() {
 }
 
 #[tokio::test]
+async fn intact_images_of_a_damaged_archive_can_be_copied() {
+    let (small, large) = (FixtureBuilder::new().plain_layer(&[("s", b"s")]).build(), mk_large());
+    let archive = oci_archive(&[("reg/small:1", &small), ("reg/large:1", &large)]);
+    let largest = large.described_blobs().max_by_key(|(blob, _)| blob.size).unwrap().0;
+    let smallest = large.described_blobs().min_by_key(|(blob, _)| blob.size).unwrap().0;
+    for wrong in [largest, smallest] {
+        let mut files = files_of(&archive);
+        for (path, content) in &mut files {
+            if path.ends_with(wrong.digest.hex()) {
+                let middle = content.len() / 2;
+                content[middle] ^= 1;
+            }
+        }
+        let place = mk_place();
+        let staging = Staging::in_store(&place.store);
+        let images = load_intact(mk_stream(&to_tar(&files)), &staging, &NoProgress)
+            .await
+            .unwrap();
+        let sink = StoreSink::new(place.store.clone());
+        let mut outcomes = Vec::new();
+        for image in &images {
+            let name: ImageReference = image.names[0].parse().unwrap();
+            let (digest, options) = (image.root.digest.to_string(), CopyOptions::new(2));
+            let copied = copy_image(&*image.source, &digest, &sink, Some(&name), &options, &NoProgress).await;
+            outcomes.push(copied.map(drop).map_err(|error| error.chain()));
+        }
+        assert_eq!(outcomes[0], Ok(()));
+        let error = outcomes[1].as_ref().unwrap_err();
+        assert!(error.contains(wrong.digest.as_str()), "{error}");
+        assert!(error.contains("another digest"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_breaks_off_names_the_images_that_it_is_damaged_in() {
+    let (first, second) = (mk_large(), FixtureBuilder::new().plain_layer(&[("s", b"s")]).build());
+    let archive = oci_archive(&[("reg/first:1", &first), ("reg/second:1", &second)]);
+    let mut bytes = zstd::encode_all(archive.as_slice(), 1).unwrap();
+    // The frame gets a checksum that is not its own.
+    bytes[4] |= 4;
+    bytes.extend([0; 4]);
+    let place = mk_place();
+    let staging = Staging::in_store(&place.store);
+    let error = load_intact(mk_stream(&bytes), &staging, &NoProgress).await.unwrap_err();
+    assert!(
+        matches!(error, StreamError::Archive(ArchiveError::Read { .. })),
+        "no part is known: {error}"
+    );
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let error = load_intact(mk_stream(&bytes), &staging, &NoProgress).await.unwrap_err();
+    let StreamError::Archive(ArchiveError::Part { entry, images, .. }) = &error else {
+        panic!("{error:?}");
+    };
+    let largest = first.described_blobs().max_by_key(|(blob, _)| blob.size).unwrap().0;
+    assert!(entry.contains(largest.digest.hex()), "{entry}");
+    // In the middle of a file, its list of images may not have been read yet.
+    assert!(images.is_empty() || images == &["reg/first:1"], "{images:?}");
+
+    let cut = &bytes[..bytes.len() / 4];
+    let StreamError::Archive(error) = load_intact(mk_stream(cut), &staging, &NoProgress).await.unwrap_err() else {
+        panic!("it is the archive's error");
+    };
+    assert!(error.is_cut_short() && !error.is_other_file(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_file_is_hashed_while_it_is_read() {
+    let image = FixtureBuilder::new().plain_layer(&[("s", b"s")]).build();
+    let mut bytes = zstd::encode_all(oci_archive(&[("reg/a:1", &image)]).as_slice(), 1).unwrap();
+    // An empty skippable frame at the end belongs to the file.
+    bytes.extend([0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]);
+    let directory = tempfile::tempdir().unwrap();
+    let directory = Utf8Path::from_path(directory.path()).unwrap();
+    let place = mk_place();
+    for (number, piece) in bytes.chunks(bytes.len().div_ceil(2)).enumerate() {
+        fs_err::write(directory.join(format!("x.zst.part00{}", number + 1)), piece).unwrap();
+    }
+    let path = directory.join("x.zst.part001");
+    for (stated, is_right) in [
+        (crate::digest::digest_of(&bytes), true),
+        (crate::digest::digest_of(b"x"), false),
+    ] {
+        let description = format!(
+            r#"{{"sha256Sum":"{}","bytes":{},"count":2}}"#,
+            stated.hex(),
+            bytes.len()
+        );
+        fs_err::write(directory.join("x.zst.part000"), description).unwrap();
+        let (stream, hash) = ArchiveStream::open(&path).unwrap();
+        let staging = Staging::in_store(&place.store);
+        assert!(load_intact(stream, &staging, &NoProgress).await.is_ok());
+        match (hash.finish(), is_right) {
+            (Ok(found), true) => assert_eq!(found, stated),
+            (Err(ArchiveError::Damaged { expected, .. }), false) => assert_eq!(expected, stated),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_blob_never_becomes_visible_and_the_rest_stays_for_a_second_run() {
     let image = mk_large();
     let large = image.described_blobs().max_by_key(|(blob, _)| blob.size).unwrap().0;

@@ -63,6 +63,7 @@ pub(super) async fn forget_lost_images(
     ledger.update(|ledger| {
         for (target, _) in &lost {
             ledger.primary.remove(target);
+            ledger.companions.remove(target);
         }
     })
 }
