@@ -4,19 +4,23 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use common::agent::{Agent, wait_for, wait_for_running};
 use common::{Site, core_archive, os_image};
-use landfall_agent::AgentOutcome;
+use landfall_agent::{AgentOutcome, run_agent};
 use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::bundle::pieces::PlannedPiece;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::Inventory;
+use landfall_core::settings::Compat;
 use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
 use landfall_oci::archive::open_archive;
 use landfall_oci::bundle::{BundleDraft, BundleImage, BundleOptions, BundleWriter, gather_images, write_images};
 use landfall_oci::copy::CopyOptions;
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image};
+use tokio_util::sync::CancellationToken;
 
 /// A site whose profile names images that no registry serves to it.
 struct Offline {
@@ -347,4 +351,24 @@ async fn of_a_bundle_that_vanishes_the_status_lists_the_rest() {
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(offline.site.run().await, AgentOutcome::Running);
     assert_eq!(offline.bundle("site.tar.zst").phase, BundlePhase::Receipt);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_palette_a_bundle_beside_an_external_registry_is_ignored() {
+    let offline = Offline::new(&[]);
+    // Without the primary registry.
+    let text = "#cloud-config\nstylus:\n  managementMode: local\n  registryCredentials:\n    domain: \"127.0.0.1:1\"\n    \
+                insecure: true\nlandfall:\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n";
+    std::fs::write(offline.site.path("user-data.yaml"), text).unwrap();
+    write_bundle(&offline.content().join("site.tar.zst"), &all_images(), numbered(1)).await;
+    let mut options = offline.site.options().await;
+    options.compat = Compat::Palette;
+    let outcome = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
+        .await
+        .unwrap();
+    assert!(matches!(outcome, AgentOutcome::Failed { .. }), "{outcome:?}");
+    let bundle = offline.bundle("site.tar.zst");
+    assert_eq!((bundle.phase, bundle.adopted), (BundlePhase::Refused, 0), "{bundle:?}");
+    let problem = bundle.problem.unwrap();
+    assert!(problem.starts_with("it is ignored, as by Palette"), "{problem}");
 }

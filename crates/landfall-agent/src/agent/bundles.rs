@@ -31,8 +31,9 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
 
-pub(crate) use self::offered::OfferedBundles;
-pub(crate) use self::trust::refuse_image;
+pub use self::offered::OfferedBundles;
+pub use self::shown::preference_of;
+pub use self::trust::{refuse_image, trust_of};
 pub(crate) use self::watch::watch_bundles;
 
 /// Bundles of which the host remembers what it lacks, after they are gone.

@@ -65,6 +65,12 @@ impl BundleSource {
             .collect()
     }
 
+    /// Returns true if the bundle has this blob or manifest.
+    #[must_use]
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.file.blob_size(digest).is_some()
+    }
+
     fn fail(
         &self,
         what: &str,

@@ -11,7 +11,7 @@ use landfall_oci::image::TransferError;
 
 /// Bundles, the preferred one first, in the order of [`BundleOffers`].
 #[derive(Debug, Default)]
-pub(crate) struct OfferedBundles {
+pub struct OfferedBundles {
     bundles: Vec<Offered>,
     offers: Arc<BundleOffers>,
 }
@@ -33,7 +33,8 @@ impl PartialEq for OfferedBundles {
 }
 
 impl OfferedBundles {
-    pub(super) fn new(taken: impl Iterator<Item = (Arc<BundleFile>, BundleSource)>) -> OfferedBundles {
+    /// Offers the images of bundles, the preferred one first.
+    pub fn new(taken: impl Iterator<Item = (Arc<BundleFile>, BundleSource)>) -> OfferedBundles {
         let mut offers = BundleOffers::default();
         let mut bundles = Vec::new();
         for (file, source) in taken {
@@ -50,7 +51,8 @@ impl OfferedBundles {
         }
     }
 
-    pub(crate) fn offers(&self) -> &Arc<BundleOffers> {
+    #[must_use]
+    pub fn offers(&self) -> &Arc<BundleOffers> {
         &self.offers
     }
 
@@ -59,7 +61,7 @@ impl OfferedBundles {
     /// # Errors
     ///
     /// If the bundle is no longer there.
-    pub(crate) fn source(&self, candidate: &Candidate) -> Result<(BundleSource, Digest), TransferError> {
+    pub fn source(&self, candidate: &Candidate) -> Result<(BundleSource, Digest), TransferError> {
         let bundle = match candidate.why {
             Why::Bundle(number) => self.bundles.get(number),
             _ => None,

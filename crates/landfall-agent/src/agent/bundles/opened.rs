@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleFacts, BundleStep, Decision, FileState, check_needs, next_step};
 use landfall_core::bundle::document::BundledImage;
 use landfall_core::bundle::trust::{HighestSeen, Trust};
+use landfall_core::failure::Explanation;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::EventReason;
 use landfall_oci::bundle::{BundleFile, BundleSource};
@@ -197,6 +198,12 @@ impl Opened {
 
     fn decide_trust(&mut self, host: &Host, active: &ActiveConfig, ledger: &LedgerFile) -> anyhow::Result<()> {
         self.trust = Some(Decision::Refuse);
+        if active.settings.ignores_bundles() {
+            anyhow::bail!(Explanation::new(
+                "it is ignored, as by Palette: there is an external registry and no primary registry",
+                "leave `--compat palette` out, or configure a primary registry",
+            ));
+        }
         let edition = self.file.document().edition();
         let seen = edition.and_then(|edition| ledger.get().series.get(&edition.series).copied());
         let settings = &active.settings.landfall.bundles;

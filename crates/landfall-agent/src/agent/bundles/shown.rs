@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::bundle::adoption::{BundleFacts, BundlePhase, Decision, FileState, next_step};
 use landfall_core::failure::{error_chain, line_with_hint};
 use landfall_core::reference::Digest;
 use landfall_core::status::BundleStatus;
-use landfall_oci::bundle::BundleError;
+use landfall_oci::bundle::{BundleError, BundleFile};
 use landfall_oci::store::ContentStore;
 
 use super::opened::{Opened, has_image};
@@ -18,11 +18,14 @@ use crate::failure::find_hint;
 /// Returns the bundles in the order in which images are taken from them: later ones of a series first.
 pub(super) fn order_of_preference(opened: &BTreeMap<Digest, Opened>) -> Vec<Digest> {
     let mut ids: Vec<&Digest> = opened.keys().collect();
-    ids.sort_by_key(|id| {
-        let opened = &opened[*id];
-        (Reverse(opened.file.document().sequence), opened.path.clone())
-    });
+    ids.sort_by_key(|id| preference_of(&opened[*id].file));
     ids.into_iter().cloned().collect()
+}
+
+/// Returns the key by which bundles are sorted: images are taken from the first one that has them.
+#[must_use]
+pub fn preference_of(file: &BundleFile) -> (Reverse<Option<u64>>, Utf8PathBuf) {
+    (Reverse(file.document().sequence), file.path().to_owned())
 }
 
 impl Opened {

@@ -18,7 +18,7 @@ use landfall_oci::image::TransferError;
 /// # Errors
 ///
 /// If it does not, or if one of its keys cannot be read.
-pub(super) fn trust_of(
+pub fn trust_of(
     settings: &BundleSettings,
     root: &HostRoot,
     file: &BundleFile,
@@ -64,7 +64,7 @@ fn load_keys(keys: &[KeySource], root: &HostRoot) -> anyhow::Result<Vec<PublicKe
 /// # Errors
 ///
 /// If the image is not signed by one of the keys, and the policy requires it.
-pub(crate) async fn refuse_image(
+pub async fn refuse_image(
     settings: &BundleSettings,
     root: &HostRoot,
     source: &BundleSource,
