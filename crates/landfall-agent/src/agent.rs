@@ -22,4 +22,5 @@ mod stages;
 mod stock;
 mod transfer;
 
+pub use bundles::{Offer, OfferedBundles, configured_keys, preference_of, refuse_image, trust_of};
 pub use run::run_agent;

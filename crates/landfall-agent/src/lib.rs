@@ -26,7 +26,7 @@ mod run_lock;
 
 mod agent;
 
-pub use agent::run_agent;
+pub use agent::{Offer, OfferedBundles, configured_keys, preference_of, refuse_image, run_agent, trust_of};
 pub use cluster::fetch_namespace_choice;
 pub use options::{AgentOptions, AgentOutcome, Listeners, Role, Timing};
 

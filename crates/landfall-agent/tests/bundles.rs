@@ -4,16 +4,19 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use camino::Utf8Path;
 use common::agent::{Agent, wait_for, wait_for_running};
 use common::core_archive;
 use common::offline::{Offline, all_images};
-use landfall_agent::AgentOutcome;
+use landfall_agent::{AgentOutcome, run_agent};
 use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::bundle::pieces::PlannedPiece;
 use landfall_core::bundle::trust::{render_key_document, render_signatures};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::Inventory;
+use landfall_core::settings::Compat;
 use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
 use landfall_oci::archive::open_archive;
 use landfall_oci::bundle::{BundleDraft, BundleImage, BundleOptions, BundleWriter, gather_images, write_images};
@@ -22,6 +25,7 @@ use landfall_testkit::image_builder::{
     FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image, zstd_frame,
 };
 use landfall_testkit::signing_key::SigningKey;
+use tokio_util::sync::CancellationToken;
 
 async fn write_bundle(path: &Utf8Path, images: &[(&str, ImageFixture)], options: BundleOptions) {
     write_signed(path, images, options, None).await;
@@ -499,4 +503,24 @@ async fn a_signature_that_arrives_later_follows_its_image() {
         later.iter().all(|event| event.reason != EventReason::ImagePushed),
         "{later:#?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_palette_a_bundle_beside_an_external_registry_is_ignored() {
+    let offline = Offline::new(&[]);
+    // Without the primary registry.
+    let text = "#cloud-config\nstylus:\n  managementMode: local\n  registryCredentials:\n    domain: \"127.0.0.1:1\"\n    \
+                insecure: true\nlandfall:\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n";
+    std::fs::write(offline.site.path("user-data.yaml"), text).unwrap();
+    write_bundle(&offline.content().join("site.tar.zst"), &all_images(), numbered(1)).await;
+    let mut options = offline.site.options().await;
+    options.compat = Compat::Palette;
+    let outcome = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
+        .await
+        .unwrap();
+    assert!(matches!(outcome, AgentOutcome::Failed { .. }), "{outcome:?}");
+    let bundle = offline.bundle("site.tar.zst");
+    assert_eq!((bundle.phase, bundle.adopted), (BundlePhase::Refused, 0), "{bundle:?}");
+    let problem = bundle.problem.unwrap();
+    assert!(problem.starts_with("it is ignored, as by Palette"), "{problem}");
 }

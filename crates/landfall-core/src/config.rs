@@ -39,6 +39,7 @@ pub(crate) mod yaml;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostics, NamedText};
+use crate::resolve::BundleOffers;
 use crate::settings::{Compat, RegistryRole, Settings};
 
 pub use codes::{CodeDoc, all_codes};
@@ -64,6 +65,8 @@ pub struct Inputs {
     pub values: TemplateValues,
     /// The product whose behaviour is reproduced.
     pub compat: Compat,
+    /// The bundles that the host is to have, as far as that is known.
+    pub bundles: Arc<BundleOffers>,
 }
 
 /// Parses all inputs and reports all findings. The settings are `None` only if no file could be parsed: commands show
@@ -74,6 +77,7 @@ pub fn parse_settings(inputs: &Inputs) -> (Option<Settings>, Diagnostics) {
     let mut report = Report::default();
     let mut facts = Facts::default();
     facts.settings.compat = inputs.compat;
+    facts.bundles = inputs.bundles.clone();
     for written in inputs.values.written() {
         report.secret(written.clone());
     }

@@ -49,6 +49,8 @@ pub struct PlanReport {
     pub redirection: Option<bool>,
     /// The primary registry as `host:port/project`; null if there is none, or that is not known.
     pub primary_registry: Option<String>,
+    /// The bundles that images are taken from before a registry is asked, the preferred one first.
+    pub bundles: Vec<String>,
     /// The reason why no source of an image is known, e.g. a user-data that cannot be parsed; null if they are known.
     pub sources_unknown: Option<String>,
     /// The reason why images may be missing from the list; null if it is complete.
@@ -86,6 +88,8 @@ pub struct PlanSummary {
     pub infrastructure: usize,
     /// The number of images of the add-on layers.
     pub application: usize,
+    /// The number of images that a bundle has.
+    pub in_bundles: usize,
     /// The number of images that go to the primary registry.
     pub to_primary: usize,
     /// The number of images with a warning.
@@ -122,10 +126,23 @@ pub struct CandidateRow {
     pub reference: String,
     /// The kind of source.
     pub place: CandidateKind,
+    /// The bundle, if the source is one.
+    pub bundle: Option<String>,
     /// The reason in a sentence, with rule, file and line.
     pub why: String,
     /// The credentials for this source; null means anonymous.
     pub credentials: Option<CredentialsRow>,
+}
+
+impl CandidateRow {
+    /// Returns the source on the command line of `landfall copy`: `bundle:FILE`, or the reference at a registry.
+    #[must_use]
+    pub fn location(&self) -> String {
+        match &self.bundle {
+            Some(bundle) => format!("bundle:{bundle}"),
+            None => self.reference.clone(),
+        }
+    }
 }
 
 /// Credentials for a registry.
@@ -194,6 +211,8 @@ pub struct ExplainReport {
     pub namespace: Option<NamespaceRow>,
     /// The reason why the image is never redirected, independent of the rules. If it is set, there are no candidates.
     pub left_alone: Option<&'static str>,
+    /// The bundles that images are taken from before a registry is asked, the preferred one first.
+    pub bundles: Vec<String>,
     /// The reason why no source of the image is known, e.g. a user-data that cannot be parsed; null if they are known.
     pub sources_unknown: Option<String>,
     /// The reason why the profiles may name the image although none was found; null if all images are known.
@@ -270,6 +289,8 @@ pub fn plan_report(resolver: &Resolver<'_>, planned: &[PlannedImage]) -> PlanRep
             ImageRole::Infrastructure => summary.infrastructure += 1,
             ImageRole::Application => summary.application += 1,
         }
+        let is_bundled = |candidate: &Candidate| candidate.kind == CandidateKind::Bundle;
+        summary.in_bundles += usize::from(image.pull.iter().any(is_bundled));
         summary.to_primary += usize::from(image.primary.is_some());
         summary.warnings += usize::from(image.warning.is_some());
     }
@@ -277,7 +298,7 @@ pub fn plan_report(resolver: &Resolver<'_>, planned: &[PlannedImage]) -> PlanRep
     let is_known = sources_unknown.is_none();
     if !is_known {
         // From a part of the configuration no source follows.
-        (summary.to_primary, summary.warnings) = (0, 0);
+        (summary.in_bundles, summary.to_primary, summary.warnings) = (0, 0, 0);
     }
     let row = |image: &PlannedImage| {
         let candidates = image.pull.iter().map(|candidate| candidate_row(resolver, candidate));
@@ -298,6 +319,7 @@ pub fn plan_report(resolver: &Resolver<'_>, planned: &[PlannedImage]) -> PlanRep
         profiles: settings.profiles.clone(),
         redirection: is_known.then_some(settings.webhook.enable),
         primary_registry: primary.map(|primary| format!("{}/{}", primary.endpoint, primary.project)),
+        bundles: bundle_names(resolver),
         sources_unknown,
         images_incomplete: reason(&settings.unknown.images),
         images: planned.iter().map(row).collect(),
@@ -362,6 +384,7 @@ pub fn explain_report(
             .warning
             .filter(|_| is_known)
             .map(|warning| resolver.explain_warning(image, warning)),
+        bundles: bundle_names(resolver),
         sources_unknown,
         images_incomplete,
     }
@@ -379,6 +402,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
         in_profile: None,
         namespace,
         left_alone: Some(left_alone.why()),
+        bundles: Vec::new(),
         sources_unknown: None,
         images_incomplete: None,
         candidates: Some(Vec::new()),
@@ -429,6 +453,10 @@ pub fn image_row(image: &ProfileImage) -> ImageRow {
     }
 }
 
+fn bundle_names(resolver: &Resolver<'_>) -> Vec<String> {
+    resolver.bundles().names().map(str::to_owned).collect()
+}
+
 fn candidate_row(resolver: &Resolver<'_>, candidate: &Candidate) -> CandidateRow {
     let credentials = candidate.registry.and_then(|index| {
         let registry = &resolver.settings().registries[index];
@@ -443,6 +471,7 @@ fn candidate_row(resolver: &Resolver<'_>, candidate: &Candidate) -> CandidateRow
     CandidateRow {
         reference: candidate.reference.to_string(),
         place: candidate.kind,
+        bundle: resolver.bundle_of(candidate).map(str::to_owned),
         why: resolver.explain(candidate),
         credentials,
     }

@@ -241,11 +241,29 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Returns the resolver with the bundles of this host.
+    /// Returns the resolver with the bundles of this host, unless the settings ignore bundles
+    /// [spec:combinations.compat].
     #[must_use]
     pub fn offering(mut self, bundles: Arc<BundleOffers>) -> Resolver<'a> {
-        self.bundles = bundles;
+        if !self.settings.ignores_bundles() {
+            self.bundles = bundles;
+        }
         self
+    }
+
+    /// Returns the bundles that images are taken from.
+    #[must_use]
+    pub fn bundles(&self) -> &BundleOffers {
+        &self.bundles
+    }
+
+    /// Returns the name in messages of the bundle that a candidate names.
+    #[must_use]
+    pub fn bundle_of(&self, candidate: &Candidate) -> Option<&str> {
+        match candidate.why {
+            Why::Bundle(number) => self.bundles.name(number),
+            _ => None,
+        }
     }
 
     /// Returns the sources from which this host fetches an image, in order: bundles, which need no network, then those

@@ -230,6 +230,15 @@ pub struct Primary {
 }
 
 impl Settings {
+    /// Returns true if no image is taken from a bundle: as Palette, with an external registry and no primary registry
+    /// [spec:combinations.compat].
+    #[must_use]
+    pub fn ignores_bundles(&self) -> bool {
+        let mut roles = self.registries.iter().map(|registry| registry.role);
+        let has_external = roles.any(|role| role == RegistryRole::External);
+        self.compat == Compat::Palette && has_external && self.primary.is_none()
+    }
+
     /// Returns the address to which the embedded registry binds: `landfall.primary.listen`, else the endpoint.
     #[must_use]
     pub fn primary_address(&self, primary: &Primary) -> String {

@@ -1,9 +1,12 @@
 //! Meaning of inputs: merging, defaults, precedence.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
+use std::sync::Arc;
+
 use landfall_core::bundle::policy::{ImageSignatures, UnsignedContent};
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, NamedText};
+use landfall_core::resolve::{BundleOffers, CandidateKind, Resolver};
 use landfall_core::settings::{
     Compat, ImageRole, KeySource, ManagementMode, PrimaryKind, PrimaryTls, RegistryRole, RulePrefix, Settings,
 };
@@ -358,6 +361,53 @@ fn palette_compatibility_drops_what_palette_ignores() {
     assert_eq!(count(&[user_data], Compat::Palette).0, 0);
     assert_eq!(count(&[], Compat::Palette).0, 1);
     assert!(count(&[], Compat::Palette).1.contains("Warning LF0313"));
+}
+
+#[test]
+fn palette_ignores_bundles_beside_an_external_registry_without_a_primary_registry() {
+    let external = "stylus: {registryCredentials: {domain: \"ext:1\"}}";
+    let primary = "landfall: {primary: {endpoint: \"prim:1\"}}";
+    let mut bundles = BundleOffers::default();
+    bundles.add("site.tar.zst".to_owned(), ["nginx:1".parse().unwrap()]);
+    let bundles = Arc::new(bundles);
+    /// Name, user-data, product, the findings about bundles, and if bundles are ignored.
+    type Case<'a> = (&'a str, &'a [&'a str], Compat, &'a [&'a str], bool);
+    let cases: [Case<'_>; 5] = [
+        ("no registry", &[], Compat::Palette, &[], false),
+        ("external", &[external], Compat::None, &["Note LF0325"], false),
+        (
+            "external, as Palette",
+            &[external],
+            Compat::Palette,
+            &["Warning LF0325"],
+            true,
+        ),
+        ("both, as Palette", &[external, primary], Compat::Palette, &[], false),
+        ("primary, as Palette", &[primary], Compat::Palette, &[], false),
+    ];
+    for (case, lines, compat, expected, ignored) in cases {
+        let user_data = format!("#cloud-config\n{}\nhostname: x\n", lines.join("\n"));
+        let (settings, diagnostics) = parse_settings(&Inputs {
+            user_data: vec![NamedText::new("user-data.yaml", user_data.as_str())],
+            compat,
+            bundles: bundles.clone(),
+            ..Inputs::default()
+        });
+        let settings = settings.unwrap();
+        let found = diagnostics.iter().filter(|finding| finding.code == "LF0325");
+        let found: Vec<_> = found
+            .map(|finding| format!("{:?} {}", finding.severity, finding.code))
+            .collect();
+        assert_eq!(found, expected, "{case}");
+        assert_eq!(settings.ignores_bundles(), ignored, "{case}");
+        let resolver = Resolver::new(&settings).offering(bundles.clone());
+        let resolution = resolver.resolve_on_host(&"nginx:1".parse().unwrap(), ImageRole::Application);
+        let in_bundle = resolution
+            .candidates
+            .iter()
+            .any(|candidate| candidate.kind == CandidateKind::Bundle);
+        assert_eq!(in_bundle, !ignored, "{case}");
+    }
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn a_plan_says_of_every_image_where_it_comes_from_and_why() {
       "profiles": [],
       "redirection": true,
       "primaryRegistry": "10.10.100.45:30003/spectro-images",
+      "bundles": [],
       "sourcesUnknown": null,
       "imagesIncomplete": null,
       "images": [
@@ -66,6 +67,7 @@ fn a_plan_says_of_every_image_where_it_comes_from_and_why() {
             {
               "reference": "reg:5000/p/quay.io/kairos/core:1",
               "place": "external",
+              "bundle": null,
               "why": "external registry `reg:5000/p` serves every image (user-data.yaml:6)",
               "credentials": {
                 "registry": "reg:5000/p",
@@ -102,6 +104,7 @@ fn a_plan_says_of_every_image_where_it_comes_from_and_why() {
             {
               "reference": "reg:5000/p/docker.io/library/nginx:1.27",
               "place": "external",
+              "bundle": null,
               "why": "external registry `reg:5000/p` serves every image (user-data.yaml:6)",
               "credentials": {
                 "registry": "reg:5000/p",
@@ -125,6 +128,7 @@ fn a_plan_says_of_every_image_where_it_comes_from_and_why() {
         "provider": 1,
         "infrastructure": 0,
         "application": 1,
+        "inBundles": 0,
         "toPrimary": 1,
         "warnings": 0
       }
@@ -155,12 +159,14 @@ fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
         "unknown": null
       },
       "leftAlone": null,
+      "bundles": [],
       "sourcesUnknown": null,
       "imagesIncomplete": null,
       "candidates": [
         {
           "reference": "10.10.100.45:30003/spectro-images/docker.io/library/nginx",
           "place": "primary",
+          "bundle": null,
           "why": "primary registry `10.10.100.45:30003/spectro-images` holds application images",
           "credentials": {
             "registry": "10.10.100.45:30003",
@@ -177,6 +183,7 @@ fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
         {
           "reference": "docker.io/library/nginx",
           "place": "origin",
+          "bundle": null,
           "why": "no mapping rule matches this image: unchanged",
           "credentials": {
             "registry": "docker.io",
@@ -239,6 +246,7 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         image: image_row(&settings.images[0]),
         state: CheckState::Missing,
         reference: Some("reg/nginx:1".to_owned()),
+        bundle: None,
         digest: None,
         missing_platforms: Vec::new(),
         problem: Some("it is not there".to_owned()),
@@ -307,7 +315,12 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         ),
         (
             "check",
-            to_json(&CheckReport::new(Vec::new(), vec![check], &Unknowns::default())),
+            to_json(&CheckReport::new(
+                Vec::new(),
+                Vec::new(),
+                vec![check],
+                &Unknowns::default(),
+            )),
         ),
         ("transfer", to_json(&TransferReport::new(false, vec![transfer]))),
         ("bundle", to_json(&bundle)),

@@ -117,6 +117,21 @@ impl Deref for RequiredInputArgs {
     }
 }
 
+/// Bundles that the host is to have.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Inputs")]
+pub struct HostBundleArgs {
+    /// Bundle that the host is to have; of pieces, name any one [repeatable; default: none].
+    ///
+    /// Its images come before all other sources, as for an agent that finds it on its host. It is refused if the keys
+    /// of the user-data refuse it.
+    #[arg(long = "bundle", value_name = "FILE")]
+    pub bundles: Vec<Utf8PathBuf>,
+    /// Public key in PEM by which bundles must be signed [repeatable: any of them; default: those of the user-data].
+    #[arg(long = "public-key", value_name = "FILE", requires = "bundles")]
+    pub public_keys: Vec<Utf8PathBuf>,
+}
+
 /// Values of the profiles' templates.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Inputs")]

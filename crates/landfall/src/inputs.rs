@@ -96,25 +96,49 @@ impl CheckedInputs {
 /// # Errors
 /// If a file cannot be read or is not UTF-8, or a `--set` is not `key=value`.
 pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<CheckedInputs> {
-    let from_stdin = args
-        .user_data
-        .iter()
-        .chain(&args.profiles)
-        .filter(|path| path.as_str() == "-")
-        .count();
-    if from_stdin > 1 {
-        bail!("stdin (`-`) can be read only once");
+    Ok(LoadedInputs::load(args)?.check())
+}
+
+/// Input files with the findings about their values for templates.
+#[derive(Debug)]
+pub(crate) struct LoadedInputs {
+    pub(crate) inputs: Inputs,
+    found: Diagnostics,
+}
+
+impl LoadedInputs {
+    /// Reads the files that the command line names.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is not UTF-8, or a `--set` is not `key=value`.
+    pub(crate) fn load(args: &InputArgs) -> anyhow::Result<LoadedInputs> {
+        let from_stdin = args
+            .user_data
+            .iter()
+            .chain(&args.profiles)
+            .filter(|path| path.as_str() == "-")
+            .count();
+        if from_stdin > 1 {
+            bail!("stdin (`-`) can be read only once");
+        }
+        let (values, found) = load_values(&args.values)?;
+        let inputs = Inputs {
+            user_data: load_texts(&args.user_data)?,
+            profiles: load_texts(&args.profiles)?,
+            values,
+            compat: compat_of(args.compat),
+            ..Inputs::default()
+        };
+        Ok(LoadedInputs { inputs, found })
     }
-    let (values, mut diagnostics) = load_values(&args.values)?;
-    let inputs = Inputs {
-        user_data: load_texts(&args.user_data)?,
-        profiles: load_texts(&args.profiles)?,
-        values,
-        compat: compat_of(args.compat),
-    };
-    let (settings, found) = parse_settings(&inputs);
-    diagnostics.extend(found.iter().cloned());
-    Ok(CheckedInputs { settings, diagnostics })
+
+    /// Checks the files.
+    pub(crate) fn check(&self) -> CheckedInputs {
+        let (settings, found) = parse_settings(&self.inputs);
+        let mut diagnostics = self.found.clone();
+        diagnostics.extend(found.iter().cloned());
+        CheckedInputs { settings, diagnostics }
+    }
 }
 
 /// Returns the settings of a command without input files.

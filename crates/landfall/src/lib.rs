@@ -13,6 +13,7 @@ mod commands;
 mod context;
 pub mod credential_provider;
 pub mod exit;
+mod host_bundles;
 mod inputs;
 mod interrupt;
 mod logging;

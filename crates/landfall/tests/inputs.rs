@@ -186,6 +186,7 @@ fn plan_as_yaml_has_the_fields_of_the_json() {
       version: null
     redirection: true
     primaryRegistry: null
+    bundles: []
     sourcesUnknown: null
     imagesIncomplete: null
     images:
@@ -204,6 +205,7 @@ fn plan_as_yaml_has_the_fields_of_the_json() {
       pull:
       - reference: docker.io/library/nginx:latest
         place: origin
+        bundle: null
         why: "no external registry is set: the registry written in the profile"
         credentials: null
       primary: null
@@ -213,6 +215,7 @@ fn plan_as_yaml_has_the_fields_of_the_json() {
       provider: 0
       infrastructure: 0
       application: 1
+      inBundles: 0
       toPrimary: 0
       warnings: 0
     "#);

@@ -38,8 +38,10 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
 
-pub(crate) use self::offered::OfferedBundles;
-pub(crate) use self::trust::refuse_image;
+pub use self::keys::configured_keys;
+pub use self::offered::{Offer, OfferedBundles};
+pub use self::shown::preference_of;
+pub use self::trust::{refuse_image, trust_of};
 pub(crate) use self::watch::watch_bundles;
 
 /// Bundles of which the host remembers what it lacks, after they are gone.
@@ -112,7 +114,7 @@ impl Bundles {
     fn offer(&mut self) -> Arc<OfferedBundles> {
         let order = order_of_preference(&self.opened);
         let taken = order.iter().filter_map(|id| self.opened.get(id));
-        let offered = OfferedBundles::new(taken.filter(|opened| opened.is_taken()));
+        let offered = OfferedBundles::new(taken.filter(|opened| opened.is_taken()).filter_map(Opened::offer));
         if offered != *self.offered {
             self.offered = Arc::new(offered);
         }

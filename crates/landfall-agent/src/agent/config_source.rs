@@ -60,6 +60,8 @@ impl ConfigSource {
             profiles: inputs.profiles.clone(),
             values: self.values.clone(),
             compat: self.compat,
+            // The agent looks for bundles by itself, again and again.
+            ..config::Inputs::default()
         });
         let result = match settings {
             Some(settings) if !diagnostics.has_errors() => Ok(ValidConfig {

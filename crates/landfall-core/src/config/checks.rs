@@ -32,6 +32,7 @@ pub(crate) const CHECKS: &[Check] = &[
     check(&codes::PROVIDER_AND_PRIMARY, provider_login_beside_primary),
     check(&codes::NAMELESS_HOST, targets_are_hosts_to_all),
     check(&codes::RULE_TWICE, rules_differ),
+    check(&codes::BUNDLE_AND_EXTERNAL, bundle_beside_external),
     check(&codes::NO_PROVIDER_IMAGE, provider_image_is_there),
     check(&codes::SEVERAL_PROVIDER_IMAGES, one_provider_image),
     check(&codes::ALWAYS_PULL_IMAGES, no_always_pull_images),
@@ -148,9 +149,9 @@ fn images_have_one_registry(facts: &Facts, settings: &Settings, draft: &mut Chec
 
 /// Reports one finding for all images without a source, because they have one cause.
 fn images_have_a_source(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
-    let resolver = Resolver::new(settings);
+    let resolver = Resolver::new(settings).offering(facts.bundles.clone());
     let mut without = facts.images.iter().filter(|image| {
-        let resolution = resolver.resolve(&image.value.reference, image.value.role);
+        let resolution = resolver.resolve_on_host(&image.value.reference, image.value.role);
         resolution
             .candidates
             .iter()
@@ -161,13 +162,18 @@ fn images_have_a_source(facts: &Facts, settings: &Settings, draft: &mut CheckRep
         0 => String::new(),
         more => format!(" and {more} more"),
     };
+    let in_no_bundle = match facts.bundles.is_empty() {
+        true => "",
+        false => ", and no bundle has them",
+    };
     let message = format!(
-        "`{}`{more} cannot be pulled from any registry: `content.sync.enable` is false and no external registry is set",
+        "`{}`{more} cannot be pulled from any registry: `content.sync.enable` is false and no external registry is \
+         set{in_no_bundle}",
         first.value.source
     );
     draft.node(&first.node, message).help(
-        "set `content.sync.enable: true`, or `stylus.registryCredentials`, or push the images to the primary registry by \
-         hand",
+        "set `content.sync.enable: true`, or `stylus.registryCredentials`, or bring a bundle that has them, or push the \
+         images to the primary registry by hand",
     );
 }
 
@@ -316,6 +322,23 @@ fn provider_login_beside_primary(facts: &Facts, settings: &Settings, draft: &mut
             "Palette does not support this: remove one of the two",
         );
     }
+}
+
+fn bundle_beside_external(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
+    let external = with_role(facts, RegistryRole::External).next();
+    let (Some(bundle), Some(external), None) = (facts.bundles.names().next(), external, &settings.primary) else {
+        return;
+    };
+    let finding = draft.node(
+        &external.node,
+        format!("the bundle `{bundle}` beside an external registry, without a primary registry"),
+    );
+    palette(
+        finding,
+        settings,
+        "Palette ignores bundles then; Landfall takes images from them first",
+        "with `--compat palette` bundles are ignored",
+    );
 }
 
 /// Adds the help about Palette's behaviour. With `--compat palette` the finding becomes a warning.

@@ -182,6 +182,9 @@ codes! {
     BAD_KEY = "LF0324", Error, "not a public key",
         "A public key of bundles or images is PEM, PEM in base64, or the absolute path of a PEM file. A private key never belongs into user-data.",
         "landfall:\n  bundles:\n    publicKeys:\n      - |\n        -----BEGIN PUBLIC KEY-----\n        MCow…\n        -----END PUBLIC KEY-----";
+    BUNDLE_AND_EXTERNAL = "LF0325", Note, "bundle beside an external registry, without a primary registry",
+        "Landfall takes images from a bundle first. Palette ignores a bundle when there is an external registry and no primary registry; `--compat palette` does so too.",
+        "registry:\n  inClusterRegistry:\n    credentials: {username: admin, password: \"…\"}";
 
     UNRESOLVED_TEMPLATE = "LF0401", Error, "template without a value",
         "Nothing gives this template a value. The setting that contains it is left out. It is an error where an image, a login, a rule, a label that redirects or a stage depends on it, and a warning elsewhere.",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::node::Node;
 use crate::config::template::marks;
+use crate::resolve::BundleOffers;
 use crate::settings::{MappingRule, ProfileImage, RegistrySettings, Settings};
 
 /// A value and its node.
@@ -50,6 +51,8 @@ pub(crate) struct Facts {
     pub(crate) used_marks: BTreeMap<usize, Arc<str>>,
     /// True if there is a profile.
     pub(crate) has_profile: bool,
+    /// The bundles that the host is to have.
+    pub(crate) bundles: Arc<BundleOffers>,
 }
 
 impl Facts {

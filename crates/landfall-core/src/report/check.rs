@@ -18,6 +18,8 @@ pub struct CheckReport {
     pub platforms: Vec<String>,
     /// The reason why images may be missing from the list; null if it is complete.
     pub images_incomplete: Option<String>,
+    /// The bundles that images are looked for in before a registry is asked, the preferred one first.
+    pub bundles: Vec<String>,
     /// All images, in the order of work.
     pub images: Vec<CheckRow>,
     /// The numbers of images.
@@ -35,7 +37,9 @@ pub struct CheckRow {
     pub state: CheckState,
     /// The reference at which the image was found, else the first that was tried; null if no source is allowed.
     pub reference: Option<String>,
-    /// The digest that the registry reports for it.
+    /// The bundle in which the image was found; null if it was not found in one.
+    pub bundle: Option<String>,
+    /// The digest that the registry or the bundle reports for it.
     pub digest: Option<String>,
     /// The requested platforms that the image does not have.
     pub missing_platforms: Vec<String>,
@@ -65,6 +69,8 @@ pub enum CheckState {
 pub struct CheckSummary {
     /// The number of available images.
     pub present: usize,
+    /// The number of images that a bundle has.
+    pub in_bundles: usize,
     /// The number of available images that lack a platform.
     pub incomplete: usize,
     /// The number of images that are not available.
@@ -76,9 +82,15 @@ pub struct CheckSummary {
 impl CheckReport {
     /// Makes the report and counts its rows. `unknowns` are the reasons why images may be missing.
     #[must_use]
-    pub fn new(platforms: Vec<String>, images: Vec<CheckRow>, unknowns: &Unknowns) -> CheckReport {
+    pub fn new(
+        platforms: Vec<String>,
+        bundles: Vec<String>,
+        images: Vec<CheckRow>,
+        unknowns: &Unknowns,
+    ) -> CheckReport {
         let mut summary = CheckSummary::default();
         for row in &images {
+            summary.in_bundles += usize::from(row.bundle.is_some());
             *match row.state {
                 CheckState::Present => &mut summary.present,
                 CheckState::Incomplete => &mut summary.incomplete,
@@ -90,6 +102,7 @@ impl CheckReport {
             api_version: API_VERSION,
             kind: "Check",
             platforms,
+            bundles,
             images_incomplete: reason(&unknowns.images),
             images,
             summary,

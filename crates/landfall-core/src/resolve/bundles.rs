@@ -26,6 +26,17 @@ impl BundleOffers {
         }
     }
 
+    /// Returns true if there is no bundle.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bundles.is_empty()
+    }
+
+    /// Returns the names of the bundles in messages, the preferred one first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.bundles.iter().map(String::as_str)
+    }
+
     /// Returns the name of a bundle in messages.
     #[must_use]
     pub fn name(&self, number: usize) -> Option<&str> {

@@ -8,18 +8,18 @@ use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::oci_types::Platform;
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::report::{CheckReport, CheckRow, CheckState, CheckSummary, image_row};
-use landfall_core::resolve::{Candidate, Resolver};
+use landfall_core::resolve::{Candidate, CandidateKind, Resolver};
 use landfall_core::settings::Settings;
 use landfall_core::wording::counted;
 use landfall_oci::client::explain::{explain_fetch, explain_no_source};
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 
-use self::query::{FoundImage, query_image};
-use crate::args::{AccessArgs, OutputArgs, RequiredInputArgs};
+use self::query::{FoundImage, query_bundle, query_image};
+use crate::args::{AccessArgs, HostBundleArgs, OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::load_settings;
+use crate::host_bundles::{HostBundles, load_settings_with_bundles};
 use crate::interrupt::run_until_signalled;
 use crate::output::digest::short_digest;
 use crate::output::printer::stdout_width;
@@ -46,6 +46,8 @@ const STOPPED: &str = "the check was stopped before it was asked for";
 pub struct CheckArgs {
     #[command(flatten)]
     pub inputs: RequiredInputArgs,
+    #[command(flatten)]
+    pub bundles: HostBundleArgs,
     /// Require this platform of every image, e.g. `linux/arm64` [repeatable; default: any platform].
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     pub platforms: Vec<Platform>,
@@ -59,12 +61,12 @@ pub struct CheckArgs {
 }
 
 pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let checked = load_settings(&args.inputs)?;
+    let (checked, bundles) = load_settings_with_bundles(&args.inputs, &args.bundles, context)?;
     checked.print_findings(context);
     let settings = checked.complete_settings()?;
     let runtime = runtime::current_thread()?;
     let options = CopyOptions::new(args.concurrency);
-    let checking = async { Ok(check(settings, args, context, &options).await) };
+    let checking = async { Ok(check(settings, &bundles, args, context, &options).await) };
     let report = runtime.block_on(run_until_signalled(checking, &options.cancel))?;
     let width = stdout_width();
     print_report(&context.printer, args.output.output, &report, |report| {
@@ -82,6 +84,8 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
 /// Values that the checks of all images share.
 struct CheckContext<'a> {
     settings: &'a Settings,
+    bundles: &'a HostBundles,
+    resolver: &'a Resolver<'a>,
     args: &'a CheckArgs,
     access: RegistryAccess,
     registries: Registries<'a>,
@@ -89,12 +93,20 @@ struct CheckContext<'a> {
     progress: Progress,
 }
 
-async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options: &CopyOptions) -> CheckReport {
-    let resolver = Resolver::new(settings);
+async fn check(
+    settings: &Settings,
+    bundles: &HostBundles,
+    args: &CheckArgs,
+    context: &Context,
+    options: &CopyOptions,
+) -> CheckReport {
+    let resolver = bundles.resolver(settings);
     let planned = plan_images(settings, &resolver);
     let access = args.access.resolve();
     let check = CheckContext {
         settings,
+        bundles,
+        resolver: &resolver,
         registries: Registries::new(settings, access.clone()),
         access,
         args,
@@ -107,7 +119,8 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
         .collect()
         .await;
     let platforms = args.platforms.iter().map(ToString::to_string).collect();
-    CheckReport::new(platforms, rows, &settings.unknown)
+    let bundles = resolver.bundles().names().map(str::to_owned).collect();
+    CheckReport::new(platforms, bundles, rows, &settings.unknown)
 }
 
 impl CheckContext<'_> {
@@ -118,6 +131,7 @@ impl CheckContext<'_> {
             image: image_row(image),
             state: CheckState::Missing,
             reference: planned.pull.first().map(|first| first.reference.to_string()),
+            bundle: None,
             digest: None,
             missing_platforms: Vec::new(),
             problem: None,
@@ -147,9 +161,18 @@ impl CheckContext<'_> {
         if planned.pull.is_empty() {
             problems.push(explain_no_source(image));
         }
+        let is_bundled = |candidate: &Candidate| candidate.kind == CandidateKind::Bundle;
+        if !self.resolver.bundles().is_empty() && !planned.pull.iter().any(is_bundled) {
+            let hint = "make a bundle that has it, with `landfall bundle create`";
+            problems.insert(0, Explanation::new("no bundle has it", hint));
+        }
         let Explanation { message, hint } = Explanation::join(problems);
         row.problem = Some(message);
-        row.fix = match (row.state, planned.pull.first()) {
+        let in_registry = planned
+            .pull
+            .iter()
+            .find(|candidate| candidate.kind != CandidateKind::Bundle);
+        row.fix = match (row.state, in_registry) {
             (CheckState::Missing, Some(first)) => self.push_command(planned, first).or(Some(hint)),
             _ => Some(hint),
         };
@@ -157,6 +180,10 @@ impl CheckContext<'_> {
     }
 
     async fn query_candidate(&self, candidate: &Candidate) -> Result<FoundImage, TransferError> {
+        if candidate.kind == CandidateKind::Bundle {
+            let (source, image) = self.bundles.source(self.settings, candidate).await?;
+            return query_bundle(&*source, image, &self.args.platforms).await;
+        }
         let reference = &candidate.reference;
         let client = self.registries.client(&reference.host, candidate.registry)?;
         let subject = reference.to_string();
@@ -166,13 +193,19 @@ impl CheckContext<'_> {
 
     fn fill_found(&self, row: &mut CheckRow, planned: &PlannedImage, candidate: &Candidate, found: &FoundImage) {
         row.reference = Some(candidate.reference.to_string());
+        row.bundle = self.resolver.bundle_of(candidate).map(str::to_owned);
         row.digest = Some(found.digest.to_string());
         row.missing_platforms = found.missing.iter().map(ToString::to_string).collect();
         row.state = CheckState::Present;
         if !found.missing.is_empty() {
             row.state = CheckState::Incomplete;
             row.problem = Some(format!("it has no image for {}", row.missing_platforms.join(", ")));
-            row.fix = self.push_command(planned, candidate);
+            row.fix = match candidate.kind {
+                CandidateKind::Bundle => {
+                    Some("make the bundle without `--platform`, or with all platforms of the site".to_owned())
+                }
+                _ => self.push_command(planned, candidate),
+            };
         }
     }
 
@@ -196,7 +229,10 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
         table.row([
             state_word(row.state).to_owned(),
             row.image.canonical.clone(),
-            row.reference.clone().unwrap_or_default(),
+            match &row.bundle {
+                Some(bundle) => format!("bundle:{bundle}"),
+                None => row.reference.clone().unwrap_or_default(),
+            },
             row.digest.as_deref().map(short_digest).unwrap_or_default().to_owned(),
         ]);
     }
@@ -219,8 +255,12 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
         incomplete,
         missing,
         unknown,
+        in_bundles,
     } = report.summary;
     let mut totals = vec![format!("{present} of {} there", counted(report.images.len(), "image"))];
+    if !report.bundles.is_empty() {
+        totals.push(format!("{in_bundles} in bundles"));
+    }
     let stopped = report.images.iter().filter(is_stopped).count();
     for (count, what) in [
         (incomplete, "without a platform"),

@@ -7,12 +7,12 @@ use landfall_agent::fetch_namespace_choice;
 use landfall_core::opt_out::OptOut;
 use landfall_core::pod_image::{PodImage, read_pod_image};
 use landfall_core::report::{CandidateRow, ExplainReport, NamespaceRow, explain_left_alone, explain_report};
-use landfall_core::resolve::Resolver;
+use landfall_core::resolve::CandidateKind;
 
-use crate::args::{OutputArgs, RequiredInputArgs};
+use crate::args::{HostBundleArgs, OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::load_settings;
+use crate::host_bundles::load_settings_with_bundles;
 use crate::output::structured::print_report;
 use crate::runtime;
 
@@ -37,12 +37,14 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub inputs: RequiredInputArgs,
     #[command(flatten)]
+    pub bundles: HostBundleArgs,
+    #[command(flatten)]
     pub output: OutputArgs,
 }
 
 pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let image = read_pod_image(&args.image).with_context(|| format!("`{}` is not an image reference", args.image))?;
-    let checked = load_settings(&args.inputs)?;
+    let (checked, bundles) = load_settings_with_bundles(&args.inputs, &args.bundles, context)?;
     checked.print_findings(context);
     if let Some(settings) = &checked.settings {
         let namespace = match &args.namespace {
@@ -50,7 +52,7 @@ pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitS
             None => None,
         };
         let report = match &image {
-            PodImage::InRegistry(image) => explain_report(&Resolver::new(settings), image, namespace),
+            PodImage::InRegistry(image) => explain_report(&bundles.resolver(settings), image, namespace),
             PodImage::LeftAlone(left_alone) => explain_left_alone(&args.image, *left_alone, namespace),
         };
         let asked_cluster = args.kubeconfig.is_some();
@@ -106,6 +108,10 @@ fn render_explanation(report: &ExplainReport, asked_cluster: bool) -> String {
             for (index, candidate) in candidates.iter().enumerate() {
                 render_candidate(&mut text, index + 1, candidate);
             }
+            let in_bundle = |candidate: &CandidateRow| candidate.place == CandidateKind::Bundle;
+            if !report.bundles.is_empty() && !candidates.iter().any(in_bundle) {
+                text.push_str("  no bundle has it: the network is needed\n");
+            }
         }
         None => {
             let reason = report.sources_unknown.as_deref().unwrap_or_default();
@@ -137,9 +143,13 @@ fn render_candidate(text: &mut String, number: usize, candidate: &CandidateRow) 
         ),
         None => "none".to_owned(),
     };
+    let place = match &candidate.bundle {
+        Some(_) => format!("{}:{}", candidate.location(), candidate.reference),
+        None => candidate.location(),
+    };
     text.push_str(&format!(
-        "  {number}. {}\n     why: {}\n     credentials: {credentials}\n",
-        candidate.reference, candidate.why
+        "  {number}. {place}\n     why: {}\n     credentials: {credentials}\n",
+        candidate.why
     ));
 }
 

@@ -3,14 +3,14 @@
 use clap::Args;
 use landfall_core::plan::plan_images;
 use landfall_core::report::{ImageRow, PlanReport, PlanSummary, plan_report};
-use landfall_core::resolve::Resolver;
+use landfall_core::resolve::CandidateKind;
 use landfall_core::settings::{Finding, ImageRole};
 use landfall_core::wording::counted;
 
-use crate::args::{OutputArgs, RequiredInputArgs};
+use crate::args::{HostBundleArgs, OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::load_settings;
+use crate::host_bundles::load_settings_with_bundles;
 use crate::output::printer::stdout_width;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
@@ -18,7 +18,7 @@ use crate::output::table::Table;
 /// Show the source and the destination of every image.
 ///
 /// Lists every image of the profiles in the order of work: the reference that the agent pulls, the reason for it, and
-/// the reference that replaces it in a pod. Findings about the inputs go to stderr. The plan is printed as far as the
+/// the reference that replaces it in a pod. With `--bundle` it tells which images a bundle has. Findings about the inputs go to stderr. The plan is printed as far as the
 /// inputs allow, and the exit status is 1 if a finding is an error.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall plan --user-data user-data.yaml --profile profile.yaml -o json")]
@@ -26,14 +26,16 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub inputs: RequiredInputArgs,
     #[command(flatten)]
+    pub bundles: HostBundleArgs,
+    #[command(flatten)]
     pub output: OutputArgs,
 }
 
 pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let checked = load_settings(&args.inputs)?;
+    let (checked, bundles) = load_settings_with_bundles(&args.inputs, &args.bundles, context)?;
     checked.print_findings(context);
     if let Some(settings) = &checked.settings {
-        let resolver = Resolver::new(settings);
+        let resolver = bundles.resolver(settings);
         let report = plan_report(&resolver, &plan_images(settings, &resolver));
         print_report(&context.printer, args.output.output, &report, |report| {
             render_plan(report, stdout_width())
@@ -52,7 +54,7 @@ pub(crate) fn render_plan(report: &PlanReport, width: Option<usize>) -> String {
     for (index, row) in report.images.iter().enumerate() {
         let first = row.pull.as_ref().map(|pull| pull.first());
         let (reference, why) = match first {
-            Some(Some(first)) => (first.reference.clone(), reason_mark(&mut reasons, &first.why)),
+            Some(Some(first)) => (first.location(), reason_mark(&mut reasons, &first.why)),
             Some(None) => (String::new(), String::new()),
             None => (UNKNOWN.to_owned(), UNKNOWN.to_owned()),
         };
@@ -104,6 +106,30 @@ fn role_word(image: &ImageRow) -> String {
     }
 }
 
+/// Returns the line about the bundles: the images that are in none of them are named, because they need a network.
+fn in_bundles(report: &PlanReport) -> Option<String> {
+    if report.bundles.is_empty() || report.sources_unknown.is_some() {
+        return None;
+    }
+    let mut text = format!(
+        "bundles have {} of {}",
+        report.summary.in_bundles,
+        counted(report.images.len(), "image")
+    );
+    for (words, has_source) in [("these need the network", true), ("these have no source", false)] {
+        let lacking = report.images.iter().filter(|row| {
+            let mut pull = row.pull.iter().flatten();
+            let in_bundle = pull.any(|candidate| candidate.place == CandidateKind::Bundle);
+            !in_bundle && row.pull.as_ref().is_some_and(|pull| pull.is_empty() != has_source)
+        });
+        let names: String = lacking.map(|row| format!("\n  {}", row.image.canonical)).collect();
+        if !names.is_empty() {
+            text.push_str(&format!("; {words}:{names}"));
+        }
+    }
+    Some(text)
+}
+
 fn totals(report: &PlanReport) -> String {
     let PlanSummary {
         provider,
@@ -129,6 +155,7 @@ fn totals(report: &PlanReport) -> String {
                 .to_owned(),
         );
     }
+    lines.extend(in_bundles(report));
     let versions = report.profiles.iter().filter_map(|profile| {
         let version = profile.version.as_deref()?;
         Some(format!("{} {version}", profile.name))

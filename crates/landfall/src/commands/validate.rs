@@ -5,10 +5,10 @@ use landfall_core::diagnostic::render_text;
 use landfall_core::report::{ValidationReport, validation_report};
 use landfall_core::wording::counted;
 
-use crate::args::{OutputArgs, RequiredInputArgs};
+use crate::args::{HostBundleArgs, OutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::load_settings;
+use crate::host_bundles::load_settings_with_bundles;
 use crate::output::printer::stdout_may_be_coloured;
 use crate::output::structured::print_report;
 
@@ -22,11 +22,13 @@ pub struct ValidateArgs {
     #[command(flatten)]
     pub inputs: RequiredInputArgs,
     #[command(flatten)]
+    pub bundles: HostBundleArgs,
+    #[command(flatten)]
     pub output: OutputArgs,
 }
 
 pub(crate) fn run(args: &ValidateArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let checked = load_settings(&args.inputs)?;
+    let (checked, _) = load_settings_with_bundles(&args.inputs, &args.bundles, context)?;
     let report = validation_report(&checked.diagnostics);
     print_report(&context.printer, args.output.output, &report, |report| {
         let mut text = render_text(report.diagnostics, stdout_may_be_coloured());

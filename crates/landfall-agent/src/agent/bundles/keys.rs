@@ -129,6 +129,15 @@ fn show(host: &Host, settings: &BundleSettings, keys: &HostKeys, ledger: &Ledger
     }
 }
 
+/// Returns the keys that the user-data names for bundles.
+///
+/// # Errors
+///
+/// If one of them cannot be read.
+pub fn configured_keys(settings: &BundleSettings, root: &HostRoot) -> anyhow::Result<HostKeys> {
+    host_keys(settings, root, &Ledger::default())
+}
+
 /// Returns the keys that sign bundles for this host. Those of documents count as long as the user-data names any key.
 ///
 /// # Errors

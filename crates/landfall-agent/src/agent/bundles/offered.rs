@@ -3,19 +3,27 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::bundle::document::BundleDocument;
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::{BundleOffers, Candidate, Why};
 use landfall_oci::image::{ImageSource, TransferError};
 
-use super::opened::Opened;
-
 /// Bundles, the preferred one first, in the order of [`BundleOffers`].
 #[derive(Debug, Default)]
-pub(crate) struct OfferedBundles {
+pub struct OfferedBundles {
     bundles: Vec<Offered>,
     offers: Arc<BundleOffers>,
+}
+
+/// A bundle whose images can be read.
+#[derive(Debug)]
+pub struct Offer<'a> {
+    pub id: &'a Digest,
+    pub path: &'a Utf8Path,
+    pub document: &'a BundleDocument,
+    pub source: Arc<dyn ImageSource>,
 }
 
 /// A bundle that images are taken from.
@@ -39,21 +47,18 @@ impl PartialEq for OfferedBundles {
 }
 
 impl OfferedBundles {
-    /// Returns the bundles whose images can be read.
-    pub(super) fn new<'a>(taken: impl Iterator<Item = &'a Opened>) -> OfferedBundles {
+    /// Offers the images of bundles, the preferred one first.
+    pub fn new<'a>(taken: impl Iterator<Item = Offer<'a>>) -> OfferedBundles {
         let mut offers = BundleOffers::default();
         let mut bundles = Vec::new();
-        for opened in taken {
-            let Some(source) = opened.content.source() else {
-                continue;
-            };
-            let images = opened.content.document().images.iter();
-            offers.add(opened.path.to_string(), images.clone().map(|image| image.name.clone()));
+        for offer in taken {
+            let images = offer.document.images.iter();
+            offers.add(offer.path.to_string(), images.clone().map(|image| image.name.clone()));
             // Of two images with one name, the first counts.
             let images = images.rev().map(|image| (image.name.canonical(), image.digest.clone()));
             bundles.push(Offered {
-                identity: (opened.content.id().clone(), opened.path.clone()),
-                source,
+                identity: (offer.id.clone(), offer.path.to_owned()),
+                source: offer.source,
                 images: images.collect(),
             });
         }
@@ -63,7 +68,8 @@ impl OfferedBundles {
         }
     }
 
-    pub(crate) fn offers(&self) -> &Arc<BundleOffers> {
+    #[must_use]
+    pub fn offers(&self) -> &Arc<BundleOffers> {
         &self.offers
     }
 
@@ -72,7 +78,7 @@ impl OfferedBundles {
     /// # Errors
     ///
     /// If the bundle is no longer there.
-    pub(crate) fn source(&self, candidate: &Candidate) -> Result<(Arc<dyn ImageSource>, Digest), TransferError> {
+    pub fn source(&self, candidate: &Candidate) -> Result<(Arc<dyn ImageSource>, Digest), TransferError> {
         let bundle = match candidate.why {
             Why::Bundle(number) => self.bundles.get(number),
             _ => None,

@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleFacts, BundleStep, Decision, FileState, check_needs, next_step};
 use landfall_core::bundle::document::{BundleDocument, BundledImage};
 use landfall_core::bundle::trust::{HighestSeen, Trust};
+use landfall_core::failure::Explanation;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::EventReason;
 use landfall_oci::bundle::{BundleFile, BundleSource};
@@ -19,6 +20,8 @@ use tokio::sync::broadcast;
 
 use super::courier::{Outcome, existing_receipt, write_needs, write_receipt};
 use super::foreign::ForeignContent;
+use super::keys::host_keys;
+use super::offered::Offer;
 use super::trust::trust_of;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
@@ -139,6 +142,16 @@ impl Opened {
             bad: BTreeSet::new(),
             receipt: None,
         }
+    }
+
+    /// Returns the bundle for those that take images; `None` if its images cannot be read.
+    pub(super) fn offer(&self) -> Option<Offer<'_>> {
+        Some(Offer {
+            id: self.content.id(),
+            path: &self.path,
+            document: self.content.document(),
+            source: self.content.source()?,
+        })
     }
 
     /// Returns true if images are taken from the bundle.
@@ -269,11 +282,20 @@ impl Opened {
 
     fn decide_trust(&mut self, host: &Host, active: &ActiveConfig, ledger: &LedgerFile) -> anyhow::Result<()> {
         self.trust = Some(Decision::Refuse);
+        if active.settings.ignores_bundles() {
+            anyhow::bail!(Explanation::new(
+                "it is ignored, as by Palette: there is an external registry and no primary registry",
+                "leave `--compat palette` out, or configure a primary registry",
+            ));
+        }
         let edition = self.content.document().edition();
         let seen = edition.and_then(|edition| ledger.get().series.get(&edition.series).copied());
         let settings = &active.settings.landfall.bundles;
         let trust = match &self.content {
-            Content::Own { file, .. } => trust_of(settings, &host.root, ledger.get(), file, seen.unwrap_or_default())?,
+            Content::Own { file, .. } => {
+                let keys = host_keys(settings, &host.root, ledger.get())?;
+                trust_of(settings, &keys, file, seen.unwrap_or_default())?
+            }
             Content::Foreign(foreign) => foreign.decide_trust(settings, &host.root, ledger.get())?,
         };
         if let Trust::Key {

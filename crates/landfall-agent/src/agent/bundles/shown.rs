@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::bundle::adoption::{BundleFacts, BundlePhase, Decision, FileState, next_step};
+use landfall_core::bundle::document::BundleDocument;
 use landfall_core::failure::{error_chain, line_with_hint};
 use landfall_core::reference::Digest;
 use landfall_core::status::BundleStatus;
@@ -20,9 +21,15 @@ pub(super) fn order_of_preference(opened: &BTreeMap<Digest, Opened>) -> Vec<Dige
     let mut ids: Vec<&Digest> = opened.keys().collect();
     ids.sort_by_key(|id| {
         let opened = &opened[*id];
-        (Reverse(opened.content.document().sequence), opened.path.clone())
+        preference_of(opened.content.document(), &opened.path)
     });
     ids.into_iter().cloned().collect()
+}
+
+/// Returns the key by which bundles are sorted: images are taken from the first one that has them.
+#[must_use]
+pub fn preference_of(document: &BundleDocument, path: &Utf8Path) -> (Reverse<Option<u64>>, Utf8PathBuf) {
+    (Reverse(document.sequence), path.to_owned())
 }
 
 impl Opened {

@@ -12,7 +12,7 @@ use landfall_core::reference::Digest;
 use landfall_core::settings::BundleSettings;
 use landfall_host::root::HostRoot;
 use landfall_oci::bundle::BundleFile;
-use landfall_oci::bundle::signature::{Checked, DETACHED_SIZE_MAX};
+use landfall_oci::bundle::signature::{Checked, DETACHED_SIZE_MAX, HostKeys};
 use landfall_oci::cosign::verify_image;
 use landfall_oci::image::{ImageSource, TransferError};
 
@@ -23,16 +23,14 @@ use crate::agent::ledger::Ledger;
 ///
 /// # Errors
 ///
-/// If it does not, or if one of its keys cannot be read.
-pub(super) fn trust_of(
+/// If it does not.
+pub fn trust_of(
     settings: &BundleSettings,
-    root: &HostRoot,
-    ledger: &Ledger,
+    keys: &HostKeys,
     file: &BundleFile,
     seen: HighestSeen,
 ) -> anyhow::Result<Trust> {
-    let keys = host_keys(settings, root, ledger)?;
-    let checked = file.check_signatures(&keys)?;
+    let checked = file.check_signatures(keys)?;
     let edition = file.document().edition();
     let evidence = Evidence {
         keys: keys.ring(),
@@ -117,7 +115,7 @@ impl DetachedSignature {
 /// # Errors
 ///
 /// If the image is not signed by one of the keys, and the policy requires it.
-pub(crate) async fn refuse_image(
+pub async fn refuse_image(
     settings: &BundleSettings,
     root: &HostRoot,
     source: &dyn ImageSource,
