@@ -199,6 +199,124 @@ fn one_platform_is_put_in_and_the_index_stays() {
 }
 
 #[test]
+fn a_narrowed_index_is_read_everywhere_and_its_old_digest_and_signatures_are_named() {
+    let desk = mk_desk();
+    let whole = json(&desk.create("whole.tar.zst", &["multi"], &["-o", "json"]));
+    let old = whole["images"][0]["digest"].as_str().expect("a digest");
+    // A classic signature of cosign: a tag that names the digest.
+    let tag = format!("{}.sig", old.replace(':', "-"));
+    desk.origin.add_image("shop/multi", &tag, &mk_image("signature"));
+    let narrowed = ["--platform", "linux/arm64", "--narrow", "rewrite"];
+    let with = |more: &[&'static str]| [&narrowed[..], more].concat();
+    let planned = desk.create("part.tar.zst", &["multi", "till"], &with(&["--dry-run", "-o", "json"]));
+    let made = desk.create("part.tar.zst", &["multi", "till"], &with(&["-o", "json"]));
+    assert!(
+        !String::from_utf8_lossy(&made.stderr).contains("distribution 2.x"),
+        "{}",
+        shown(&made)
+    );
+    let (planned, made) = (json(&planned), json(&made));
+    assert_eq!(planned["rewritten"], made["rewritten"]);
+    let rewritten = &made["rewritten"][0];
+    assert_eq!(made["rewritten"].as_array().map(Vec::len), Some(1), "{made:#}");
+    assert_eq!(
+        (&rewritten["name"], &rewritten["from"], &rewritten["lost"]),
+        (&desk.image("multi").into(), &old.into(), &serde_json::json!([tag]))
+    );
+    let new = rewritten["to"].as_str().expect("a digest");
+    let image = made["images"].as_array().expect("images").iter();
+    let image = image
+        .clone()
+        .find(|image| image["name"] == desk.image("multi"))
+        .expect("the image");
+    assert_eq!(
+        (
+            &image["digest"],
+            &image["platforms"],
+            &image["leftOut"],
+            &image["referrers"]
+        ),
+        (
+            &new.into(),
+            &serde_json::json!(["linux/arm64"]),
+            &serde_json::json!([]),
+            &0.into()
+        )
+    );
+    // The same input gives the same bytes.
+    assert_done(&desk.create("again.tar.zst", &["multi", "till"], &with(&[])));
+    let read = |name: &str| std::fs::read(desk.path(name)).expect("a bundle");
+    assert!(read("part.tar.zst") == read("again.tar.zst"));
+
+    let (file, root) = (desk.path("part.tar.zst"), desk.path("store"));
+    assert_done(&run(&["bundle", "verify", &file]));
+    // A registry that takes an index only with all of its entries.
+    let strict = FakeRegistry::start();
+    let push = |file: &str| {
+        let to = strict.host().to_string();
+        run(&[
+            "push",
+            "--bundle",
+            file,
+            "--to",
+            &to,
+            "--insecure",
+            &to,
+            "--progress",
+            "none",
+        ])
+    };
+    assert_done(&push(&file));
+    let repository = format!("{}/shop/multi", desk.origin.host().to_string().replace(':', "_"));
+    let pushed = strict.manifest(&repository, "1.0").expect("the image keeps its tag");
+    assert_eq!(landfall_testkit::image_builder::digest_of(&pushed).as_str(), new);
+    let loaded = json(&run(&load_arguments(&file, &root)));
+    assert_eq!(loaded["summary"]["copied"], 2, "{loaded:#}");
+
+    // The index as it is says what refuses it, and the way out.
+    let kept = desk.create("kept.tar.zst", &["multi"], &["--platform", "linux/arm64", "--dry-run"]);
+    let talk = String::from_utf8_lossy(&kept.stderr).into_owned();
+    assert!(
+        talk.contains("distribution 2.x") && talk.contains("`--narrow rewrite`"),
+        "{talk}"
+    );
+    assert_done(&desk.create("kept.tar.zst", &["multi"], &["--platform", "linux/arm64"]));
+    let refused = push(&desk.path("kept.tar.zst"));
+    assert_eq!(refused.status.code(), Some(1), "{}", shown(&refused));
+    assert!(
+        shown(&refused).contains("from a bundle made with `--narrow rewrite`"),
+        "{}",
+        shown(&refused)
+    );
+}
+
+#[test]
+fn an_image_named_by_its_digest_keeps_its_index() {
+    let desk = mk_desk();
+    let whole = json(&desk.create("whole.tar.zst", &["multi"], &["-o", "json"]));
+    let digest = whole["images"][0]["digest"].as_str().expect("a digest");
+    let pinned = format!("{}@{digest}", desk.image("multi").replace(":1.0", ""));
+    let more = [
+        "--platform",
+        "linux/arm64",
+        "--narrow",
+        "rewrite",
+        "--image",
+        &pinned,
+        "-o",
+        "json",
+    ];
+    let made = desk.create("part.tar.zst", &[], &more);
+    let talk = String::from_utf8_lossy(&made.stderr).into_owned();
+    let report = json(&made);
+    assert_eq!(
+        (&report["images"][0]["digest"], &report["rewritten"]),
+        (&digest.into(), &serde_json::json!([]))
+    );
+    assert!(talk.contains("their names have the digest of the index"), "{talk}");
+}
+
+#[test]
 fn what_is_damaged_is_named_listed_and_repaired() {
     let desk = mk_desk();
     assert_done(&desk.create("site.tar.zst", &["till", "scale"], &[]));
