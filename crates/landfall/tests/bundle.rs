@@ -7,9 +7,9 @@ mod common;
 use std::path::Path;
 use std::process::Output;
 
-use common::{run, shown};
+use common::{landfall, run, shown};
 use landfall_testkit::fake_registry::{FakeRegistry, FakeRegistryOptions};
-use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, gzip, multi_platform, oci_archive};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, gzip, multi_platform, oci_archive, zstd_frame};
 
 /// Returns bytes that do not compress.
 fn mk_noise(length: usize, seed: u32) -> Vec<u8> {
@@ -314,6 +314,73 @@ fn an_image_named_by_its_digest_keeps_its_index() {
         (&digest.into(), &serde_json::json!([]))
     );
     assert!(talk.contains("their names have the digest of the index"), "{talk}");
+}
+
+#[test]
+fn a_compressed_archive_of_another_program_is_pushed_without_a_copy() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (till, scale) = (mk_image("till"), mk_image("scale"));
+    let images = [("quay.io/shop/till:1.0", &till), ("quay.io/shop/scale:1.0", &scale)];
+    let tar = oci_archive(&images);
+    let archives = [("one-frame.tar.zst", zstd_frame(&tar)), ("archive.tar.gz", gzip(&tar))];
+    let profile = "metadata: {name: shop}\nspec:\n  template:\n    packs:\n      - name: shop\n        layer: addon\n        \
+                   values: |\n          pack: {content: {images: [{image: \"quay.io/shop/till:1.0\"}]}}\n";
+    std::fs::write(path("profile.yaml"), profile).expect("a file");
+    for (name, bytes) in archives {
+        let file = path(name);
+        std::fs::write(&file, bytes).expect("a file");
+        let shelf = FakeRegistry::start_with(FakeRegistryOptions {
+            repositories_apart: true,
+            ..FakeRegistryOptions::default()
+        });
+        let host = shelf.host().to_string();
+        let user_data =
+            format!("#cloud-config\nstylus: {{registryCredentials: {{domain: \"{host}/plan\", insecure: true}}}}\n");
+        std::fs::write(path("user-data.yaml"), user_data).expect("a file");
+        let to = format!("{host}/shelf");
+        let push = |more: &[&str]| {
+            let common = ["push", "--bundle", &file, "--insecure", &host, "--progress", "none"];
+            let mut command = landfall(&[&common[..], more].concat());
+            // Where a copy is made, the command fails.
+            command
+                .env("TMPDIR", path("nowhere"))
+                .output()
+                .expect("the program starts")
+        };
+        assert_done(&push(&["--to", &to]));
+        for (name, image) in [("till", &till), ("scale", &scale)] {
+            let pushed = shelf.manifest(&format!("shelf/quay.io/shop/{name}"), "1.0");
+            assert_eq!(pushed, Some(image.root_bytes()), "{file}");
+            for (digest, bytes) in image.all_content() {
+                assert!(shelf.blob(digest).is_none_or(|blob| blob == *bytes), "{digest}");
+            }
+        }
+        // Each blob was sent once.
+        let requests = shelf.requests();
+        let sent: Vec<_> = requests
+            .iter()
+            .filter(|request| request.method == "PUT" && request.path.contains("/blobs/"))
+            .collect();
+        let distinct: std::collections::BTreeSet<_> = sent
+            .iter()
+            .map(|request| request.path.split("digest=").nth(1))
+            .collect();
+        assert_eq!(sent.len(), distinct.len(), "{sent:?}");
+        // By a configuration.
+        assert_done(&push(&[
+            "--user-data",
+            &path("user-data.yaml"),
+            "--profile",
+            &path("profile.yaml"),
+        ]));
+        let pushed = shelf.manifest("plan/quay.io/shop/till", "1.0");
+        assert_eq!(pushed, Some(till.root_bytes()), "{file}");
+        // What is to be looked at before it is sent needs the copy.
+        let selective = push(&["--to", &to, "--image", "quay.io/shop/till:1.0"]);
+        assert_eq!(selective.status.code(), Some(2), "{}", shown(&selective));
+        assert!(shown(&selective).contains("nowhere"), "{}", shown(&selective));
+    }
 }
 
 #[test]
