@@ -317,6 +317,34 @@ fn an_image_named_by_its_digest_keeps_its_index() {
 }
 
 #[test]
+fn verify_compares_the_sha256_that_a_description_of_the_pieces_states() {
+    let desk = mk_desk();
+    assert_done(&desk.create("site.tar.zst", &["till"], &[]));
+    let bytes = std::fs::read(desk.path("site.tar.zst")).expect("the bundle");
+    let (first, second) = bytes.split_at(bytes.len() / 2 + 1);
+    let digest = landfall_testkit::image_builder::digest_of(&bytes);
+    let describe = |sha256: &str| {
+        let text = serde_json::json!({"sha256Sum": sha256, "bytes": bytes.len(), "count": 2}).to_string();
+        std::fs::write(desk.path("zarf.tar.zst.part000"), text).expect("a file");
+    };
+    for (name, piece) in [("zarf.tar.zst.part001", first), ("zarf.tar.zst.part002", second)] {
+        std::fs::write(desk.path(name), piece).expect("a file");
+    }
+    let piece = desk.path("zarf.tar.zst.part002");
+    describe(digest.hex());
+    assert_done(&run(&["bundle", "verify", &piece]));
+    describe(&"0".repeat(64));
+    assert_done(&run(&["bundle", "verify", &piece, "--head"]));
+    let refused = run(&["bundle", "verify", &piece]);
+    let text = shown(&refused);
+    assert_eq!(refused.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("`zarf.tar.zst.part000` states the SHA-256") && text.contains("hint: copy this set again"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_compressed_archive_of_another_program_is_pushed_without_a_copy() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| directory.path().join(name).display().to_string();

@@ -63,7 +63,7 @@ impl ArchiveInput {
             },
             _ => file,
         };
-        Ok(ArchiveInput::OnePass(Box::new(file.into_reader())))
+        Ok(ArchiveInput::OnePass(Box::new(file.into_checked_reader())))
     }
 
     /// Returns the bytes for random access. Those of a pipe or a compressed archive are written to an unnamed file in
