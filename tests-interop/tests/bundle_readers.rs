@@ -11,11 +11,16 @@ use landfall_testkit::image_builder::digest_of;
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::bundle::{BOTH, BundleDesk, CHART, NAMES, TILL, WEB};
 use landfall_tests_interop::cri_runtime::{CriRuntime, MAIN_FILE, Release, RuntimeDirectory};
+use landfall_tests_interop::docker_registry::DockerRegistry;
 use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::images::assert_in_layout;
 use landfall_tests_interop::program::{Finished, run};
-use landfall_tests_interop::skopeo::Skopeo;
+use landfall_tests_interop::skopeo::{Access, Skopeo};
+use landfall_tests_interop::tls::PrivateAuthority;
 use serde_json::Value;
+
+/// Options of a bundle whose indexes have the wanted platform only.
+const NARROWED: [&str; 4] = ["--platform", "linux/amd64", "--narrow", "rewrite"];
 
 /// Unpacks a tar, plain or compressed, with GNU tar.
 fn unpack(desk: &BundleDesk, file: &str, to: &str) {
@@ -128,6 +133,62 @@ fn skopeo_reads_a_bundle_as_it_is() {
     assert!(check_blobs(&to) >= 4);
 }
 
+#[test]
+fn a_narrowed_index_is_taken_by_readers_that_want_all_of_its_entries() {
+    let desk = BundleDesk::new();
+    let narrowed = desk.bundle("narrowed.tar.zst", &NARROWED);
+    let shown = run_landfall(&["bundle", "show", narrowed.as_str(), "-o", "json"]);
+    let shown: Value = serde_json::from_str(&shown.succeeded().stdout()).unwrap();
+    let images = shown["images"].as_array().unwrap();
+    let both = images.iter().find(|image| image["name"] == BOTH).unwrap();
+    assert_ne!(both["digest"], desk.both.root.digest.as_str());
+    drop(run_landfall(&["bundle", "verify", narrowed.as_str()]).succeeded());
+    // skopeo copies every entry of the index.
+    let to = desk.path("whole");
+    Skopeo::default().copy_whole(&format!("oci-archive:{narrowed}:{BOTH}"), &format!("oci:{to}:image"));
+    assert_eq!(
+        read_json(&to.join("index.json"))["manifests"][0]["digest"],
+        both["digest"]
+    );
+    check_blobs(&to);
+
+    // distribution 2.8 checks every entry of an index that is pushed.
+    let authority = PrivateAuthority::generate("narrowed");
+    let registry = DockerRegistry::start(&authority, None);
+    let (host, state) = (registry.host(), desk.path("state"));
+    let push = |file: &Utf8Path| {
+        run_landfall(&[
+            "push",
+            "--bundle",
+            file.as_str(),
+            "--to",
+            &host,
+            "--insecure",
+            &host,
+            "--state-dir",
+            state.as_str(),
+            "--image",
+            BOTH,
+            "--progress",
+            "none",
+        ])
+    };
+    let sparse = push(&desk.bundle("sparse.tar.zst", &["--platform", "linux/amd64"]));
+    assert_eq!(sparse.code(), Some(1), "{sparse}");
+    assert!(
+        sparse.stdout().contains("from a bundle made with `--narrow rewrite`"),
+        "{sparse}"
+    );
+    drop(push(&narrowed).succeeded());
+    let access = Access {
+        host: &host,
+        authority: Some(authority.pem()),
+        account: None,
+    };
+    let pulled = Skopeo::default().pull(access, "registry.example.com_5000/shop/both:3");
+    assert_eq!(pulled, both["digest"]);
+}
+
 /// podman with its storage in the directory of the desk.
 fn podman(desk: &BundleDesk, arguments: &[&str]) -> Finished {
     let mut command = Command::new("podman");
@@ -155,6 +216,7 @@ fn podman_loads_the_images_of_a_bundle() {
         ("shop.tar.zst", &[][..]),
         ("plain.tar", &["--plain"]),
         ("amd64.tar.zst", &["--platform", "linux/amd64"]),
+        ("narrowed.tar.zst", &NARROWED),
     ] {
         let file = desk.bundle(name, further);
         drop(podman(&desk, &["load", "--input", file.as_str()]).succeeded());
@@ -251,6 +313,7 @@ fn k3s_and_rke2_read_a_bundle() {
     for (name, further) in [
         ("shop.tar.zst", &[][..]),
         ("sparse.tar.zst", &["--platform", "linux/amd64"]),
+        ("narrowed.tar.zst", &NARROWED),
         ("plain.tar", &["--plain"]),
     ] {
         // RKE2 looks into every file of the directory.

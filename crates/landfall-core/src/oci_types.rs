@@ -1,6 +1,7 @@
 //! Manifests, indexes and descriptors: the fields that this program reads. The raw bytes are always kept beside them.
 
 mod grammar;
+mod narrowing;
 mod platforms;
 mod role;
 
@@ -17,6 +18,7 @@ use crate::lenient_object;
 use crate::oci_types::grammar::folded_key;
 use crate::reference::Digest;
 
+pub use self::narrowing::narrow_index;
 pub use self::role::ContentRole;
 pub use crate::oci_types::grammar::{is_manifest_like_type, is_media_type};
 

@@ -24,7 +24,7 @@ use crate::status::{AgentStatus, Event, ProgressEvent};
 
 pub use bundle::{
     BundleChange, BundleDamageRow, BundleDiffReport, BundleImageRow, BundleNeed, BundleReport, BundleRoom,
-    BundleVerificationReport,
+    BundleVerificationReport, RewrittenIndexRow,
 };
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
 pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError};

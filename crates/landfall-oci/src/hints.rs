@@ -117,7 +117,7 @@ mod tests {
             (Box::new(partial(&[])), "copy it whole, without `--platform`"),
             (
                 Box::new(partial(&["linux/s390x"])),
-                "copy it from a source that has `linux/s390x` too",
+                "copy it from a source that has `linux/s390x` too, or from a bundle made with `--narrow rewrite`",
             ),
             (
                 Box::new(incomplete(&[])),

@@ -22,6 +22,7 @@ pub mod keychain;
 pub mod layers;
 pub mod layout;
 mod layout_files;
+pub mod narrowing;
 pub mod pieces;
 mod read_at;
 mod referrers;

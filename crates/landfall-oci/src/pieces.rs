@@ -18,6 +18,11 @@ use landfall_net::durable::{self, directory_of};
 
 use crate::read_at::{ReadAt, limit};
 
+mod stated;
+
+pub use self::stated::CheckedReader;
+use self::stated::StatedSha256;
+
 /// Ending of the name of a piece that is being written.
 const PARTIAL: &str = ".partial";
 
@@ -27,8 +32,8 @@ pub struct FileSet {
     /// In order; at least one.
     pieces: Vec<Piece>,
     length: u64,
-    /// Hexadecimal digits of the SHA-256 of the whole, if zarf's description states it.
-    stated_sha256: Option<String>,
+    /// The SHA-256 of the whole, if zarf's description states it.
+    stated: Option<StatedSha256>,
 }
 
 #[derive(Debug)]
@@ -77,12 +82,16 @@ impl FileSet {
             sizes.push((name, size));
         }
         let length = check_piece_sizes(&sizes).map_err(refuse)?;
-        let stated_sha256 = match set.description {
-            Some(name) => Some(load_description(&directory, &name, sizes.len(), length)?.sha256),
+        let stated = match set.description {
+            Some(file) => {
+                let described = load_description(&directory, &file, sizes.len(), length)?;
+                let sha256 = described.sha256.to_ascii_lowercase();
+                (!sha256.is_empty()).then_some(StatedSha256 { file, sha256 })
+            }
             None => None,
         };
         Ok(FileSet {
-            stated_sha256,
+            stated,
             ..FileSet::new(files)
         })
     }
@@ -134,7 +143,7 @@ impl FileSet {
         FileSet {
             pieces,
             length: start,
-            stated_sha256: None,
+            stated: None,
         }
     }
 
@@ -155,10 +164,16 @@ impl FileSet {
         self.pieces.len()
     }
 
-    /// Returns the hexadecimal digits of the SHA-256 of the whole file, if a description in the set states it.
-    #[must_use]
-    pub fn stated_sha256(&self) -> Option<&str> {
-        self.stated_sha256.as_deref()
+    /// Compares the SHA-256 that a description in the set states with that of the whole file, which is read for it. Does
+    /// nothing without such a description. Blocks.
+    ///
+    /// # Errors
+    /// If they differ, then with a [`PieceSetError`] inside, or a file cannot be read.
+    pub fn check_stated_sha256(&self) -> io::Result<()> {
+        if self.stated.is_none() {
+            return Ok(());
+        }
+        io::copy(&mut CheckedReader::new(self.reader()), &mut io::sink()).map(drop)
     }
 
     /// Reads bytes at a position. Returns fewer than asked for at the end of a piece, and none at the end of the whole.
@@ -328,10 +343,11 @@ impl FileSet {
         FileSetReader { set: self, position: 0 }
     }
 
-    /// Returns a reader that owns the files.
+    /// Returns a reader that owns the files. Its end is an error if a description in the set states another SHA-256 than
+    /// that of the bytes that were read.
     #[must_use]
-    pub fn into_reader(self) -> FileSetReader<FileSet> {
-        FileSetReader { set: self, position: 0 }
+    pub fn into_checked_reader(self) -> CheckedReader<FileSet> {
+        CheckedReader::new(FileSetReader { set: self, position: 0 })
     }
 
     /// Returns the piece with this position; `None` from the end on.

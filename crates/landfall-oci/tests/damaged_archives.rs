@@ -241,6 +241,27 @@ async fn wrong_pieces_are_found_by_name_size_or_content() {
     }
 }
 
+#[tokio::test]
+async fn pieces_with_another_sha256_than_their_description_states_are_refused_by_its_name() {
+    let tar = oci_archive(&[("a/b:1", &mk_image("x"))]);
+    let (_kept, directory) = mk_directory();
+    let path = write_pieces(&directory, "zarf", &one_frame(&tar));
+    let description = directory.join("x.tar.zst.part000");
+    let good = std::fs::read_to_string(&description).unwrap();
+    let stated: serde_json::Value = serde_json::from_str(&good).unwrap();
+    let stated = stated["sha256Sum"].as_str().unwrap();
+    let store = || ContentStore::open(&directory.join("store")).unwrap();
+    std::fs::write(&description, good.replace(stated, &"0".repeat(64))).unwrap();
+    let loaded = open_and_copy(&path, &store()).await.unwrap_err();
+    let copied = landfall_core::failure::error_chain(&open_archive(&path, &directory).unwrap_err());
+    for error in [loaded, copied] {
+        let expected = format!("`x.tar.zst.part000` states the SHA-256 `{}`", "0".repeat(64));
+        assert!(error.contains(&expected) && error.contains(stated), "{error}");
+    }
+    std::fs::write(&description, good).unwrap();
+    open_and_copy(&path, &store()).await.unwrap();
+}
+
 fn remove(directory: &Utf8Path, name: &str) {
     std::fs::remove_file(directory.join(name)).unwrap();
 }

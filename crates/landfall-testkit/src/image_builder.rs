@@ -76,6 +76,15 @@ pub fn docker_form(image: &ImageFixture) -> ImageFixture {
     }
 }
 
+/// Compresses bytes into one zstd frame.
+///
+/// # Panics
+/// Never: memory takes all writes.
+#[must_use]
+pub fn zstd_frame(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 0).expect("memory takes all writes")
+}
+
 /// Returns an image for `linux/amd64` whose single layer is compressed with zstd.
 ///
 /// # Panics
@@ -83,7 +92,7 @@ pub fn docker_form(image: &ImageFixture) -> ImageFixture {
 #[must_use]
 pub fn zstd_image(files: &[(&str, &[u8])]) -> ImageFixture {
     let tar = tar_of(files.iter().copied());
-    let compressed = zstd::encode_all(&tar[..], 0).expect("memory takes all writes");
+    let compressed = zstd_frame(&tar);
     FixtureBuilder::new()
         .layer(media_type::OCI_LAYER_ZSTD, &tar, compressed)
         .build()

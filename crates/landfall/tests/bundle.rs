@@ -7,9 +7,9 @@ mod common;
 use std::path::Path;
 use std::process::Output;
 
-use common::{run, shown};
+use common::{landfall, run, shown};
 use landfall_testkit::fake_registry::{FakeRegistry, FakeRegistryOptions};
-use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, gzip, multi_platform, oci_archive};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, gzip, multi_platform, oci_archive, zstd_frame};
 
 /// Returns bytes that do not compress.
 fn mk_noise(length: usize, seed: u32) -> Vec<u8> {
@@ -196,6 +196,219 @@ fn one_platform_is_put_in_and_the_index_stays() {
     assert_eq!(part["images"][0]["platforms"], serde_json::json!(["linux/arm64"]));
     assert_eq!(part["images"][0]["leftOut"], serde_json::json!(["linux/amd64"]));
     assert!(part["contentBytes"].as_u64() < whole["contentBytes"].as_u64().map(|bytes| bytes - 90_000));
+}
+
+#[test]
+fn a_narrowed_index_is_read_everywhere_and_its_old_digest_and_signatures_are_named() {
+    let desk = mk_desk();
+    let whole = json(&desk.create("whole.tar.zst", &["multi"], &["-o", "json"]));
+    let old = whole["images"][0]["digest"].as_str().expect("a digest");
+    // A classic signature of cosign: a tag that names the digest.
+    let tag = format!("{}.sig", old.replace(':', "-"));
+    desk.origin.add_image("shop/multi", &tag, &mk_image("signature"));
+    let narrowed = ["--platform", "linux/arm64", "--narrow", "rewrite"];
+    let with = |more: &[&'static str]| [&narrowed[..], more].concat();
+    let planned = desk.create("part.tar.zst", &["multi", "till"], &with(&["--dry-run", "-o", "json"]));
+    let made = desk.create("part.tar.zst", &["multi", "till"], &with(&["-o", "json"]));
+    assert!(
+        !String::from_utf8_lossy(&made.stderr).contains("distribution 2.x"),
+        "{}",
+        shown(&made)
+    );
+    let (planned, made) = (json(&planned), json(&made));
+    assert_eq!(planned["rewritten"], made["rewritten"]);
+    let rewritten = &made["rewritten"][0];
+    assert_eq!(made["rewritten"].as_array().map(Vec::len), Some(1), "{made:#}");
+    assert_eq!(
+        (&rewritten["name"], &rewritten["from"], &rewritten["lost"]),
+        (&desk.image("multi").into(), &old.into(), &serde_json::json!([tag]))
+    );
+    let new = rewritten["to"].as_str().expect("a digest");
+    let image = made["images"].as_array().expect("images").iter();
+    let image = image
+        .clone()
+        .find(|image| image["name"] == desk.image("multi"))
+        .expect("the image");
+    assert_eq!(
+        (
+            &image["digest"],
+            &image["platforms"],
+            &image["leftOut"],
+            &image["referrers"]
+        ),
+        (
+            &new.into(),
+            &serde_json::json!(["linux/arm64"]),
+            &serde_json::json!([]),
+            &0.into()
+        )
+    );
+    // The same input gives the same bytes.
+    assert_done(&desk.create("again.tar.zst", &["multi", "till"], &with(&[])));
+    let read = |name: &str| std::fs::read(desk.path(name)).expect("a bundle");
+    assert!(read("part.tar.zst") == read("again.tar.zst"));
+
+    let (file, root) = (desk.path("part.tar.zst"), desk.path("store"));
+    assert_done(&run(&["bundle", "verify", &file]));
+    // A registry that takes an index only with all of its entries.
+    let strict = FakeRegistry::start();
+    let push = |file: &str| {
+        let to = strict.host().to_string();
+        run(&[
+            "push",
+            "--bundle",
+            file,
+            "--to",
+            &to,
+            "--insecure",
+            &to,
+            "--progress",
+            "none",
+        ])
+    };
+    assert_done(&push(&file));
+    let repository = format!("{}/shop/multi", desk.origin.host().to_string().replace(':', "_"));
+    let pushed = strict.manifest(&repository, "1.0").expect("the image keeps its tag");
+    assert_eq!(landfall_testkit::image_builder::digest_of(&pushed).as_str(), new);
+    let loaded = json(&run(&load_arguments(&file, &root)));
+    assert_eq!(loaded["summary"]["copied"], 2, "{loaded:#}");
+
+    // The index as it is says what refuses it, and the way out.
+    let kept = desk.create("kept.tar.zst", &["multi"], &["--platform", "linux/arm64", "--dry-run"]);
+    let talk = String::from_utf8_lossy(&kept.stderr).into_owned();
+    assert!(
+        talk.contains("distribution 2.x") && talk.contains("`--narrow rewrite`"),
+        "{talk}"
+    );
+    assert_done(&desk.create("kept.tar.zst", &["multi"], &["--platform", "linux/arm64"]));
+    let refused = push(&desk.path("kept.tar.zst"));
+    assert_eq!(refused.status.code(), Some(1), "{}", shown(&refused));
+    assert!(
+        shown(&refused).contains("from a bundle made with `--narrow rewrite`"),
+        "{}",
+        shown(&refused)
+    );
+}
+
+#[test]
+fn an_image_named_by_its_digest_keeps_its_index() {
+    let desk = mk_desk();
+    let whole = json(&desk.create("whole.tar.zst", &["multi"], &["-o", "json"]));
+    let digest = whole["images"][0]["digest"].as_str().expect("a digest");
+    let pinned = format!("{}@{digest}", desk.image("multi").replace(":1.0", ""));
+    let more = [
+        "--platform",
+        "linux/arm64",
+        "--narrow",
+        "rewrite",
+        "--image",
+        &pinned,
+        "-o",
+        "json",
+    ];
+    let made = desk.create("part.tar.zst", &[], &more);
+    let talk = String::from_utf8_lossy(&made.stderr).into_owned();
+    let report = json(&made);
+    assert_eq!(
+        (&report["images"][0]["digest"], &report["rewritten"]),
+        (&digest.into(), &serde_json::json!([]))
+    );
+    assert!(talk.contains("their names have the digest of the index"), "{talk}");
+}
+
+#[test]
+fn verify_compares_the_sha256_that_a_description_of_the_pieces_states() {
+    let desk = mk_desk();
+    assert_done(&desk.create("site.tar.zst", &["till"], &[]));
+    let bytes = std::fs::read(desk.path("site.tar.zst")).expect("the bundle");
+    let (first, second) = bytes.split_at(bytes.len() / 2 + 1);
+    let digest = landfall_testkit::image_builder::digest_of(&bytes);
+    let describe = |sha256: &str| {
+        let text = serde_json::json!({"sha256Sum": sha256, "bytes": bytes.len(), "count": 2}).to_string();
+        std::fs::write(desk.path("zarf.tar.zst.part000"), text).expect("a file");
+    };
+    for (name, piece) in [("zarf.tar.zst.part001", first), ("zarf.tar.zst.part002", second)] {
+        std::fs::write(desk.path(name), piece).expect("a file");
+    }
+    let piece = desk.path("zarf.tar.zst.part002");
+    describe(digest.hex());
+    assert_done(&run(&["bundle", "verify", &piece]));
+    describe(&"0".repeat(64));
+    assert_done(&run(&["bundle", "verify", &piece, "--head"]));
+    let refused = run(&["bundle", "verify", &piece]);
+    let text = shown(&refused);
+    assert_eq!(refused.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("`zarf.tar.zst.part000` states the SHA-256") && text.contains("hint: copy this set again"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_compressed_archive_of_another_program_is_pushed_without_a_copy() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (till, scale) = (mk_image("till"), mk_image("scale"));
+    let images = [("quay.io/shop/till:1.0", &till), ("quay.io/shop/scale:1.0", &scale)];
+    let tar = oci_archive(&images);
+    let archives = [("one-frame.tar.zst", zstd_frame(&tar)), ("archive.tar.gz", gzip(&tar))];
+    let profile = "metadata: {name: shop}\nspec:\n  template:\n    packs:\n      - name: shop\n        layer: addon\n        \
+                   values: |\n          pack: {content: {images: [{image: \"quay.io/shop/till:1.0\"}]}}\n";
+    std::fs::write(path("profile.yaml"), profile).expect("a file");
+    for (name, bytes) in archives {
+        let file = path(name);
+        std::fs::write(&file, bytes).expect("a file");
+        let shelf = FakeRegistry::start_with(FakeRegistryOptions {
+            repositories_apart: true,
+            ..FakeRegistryOptions::default()
+        });
+        let host = shelf.host().to_string();
+        let user_data =
+            format!("#cloud-config\nstylus: {{registryCredentials: {{domain: \"{host}/plan\", insecure: true}}}}\n");
+        std::fs::write(path("user-data.yaml"), user_data).expect("a file");
+        let to = format!("{host}/shelf");
+        let push = |more: &[&str]| {
+            let common = ["push", "--bundle", &file, "--insecure", &host, "--progress", "none"];
+            let mut command = landfall(&[&common[..], more].concat());
+            // Where a copy is made, the command fails.
+            command
+                .env("TMPDIR", path("nowhere"))
+                .output()
+                .expect("the program starts")
+        };
+        assert_done(&push(&["--to", &to]));
+        for (name, image) in [("till", &till), ("scale", &scale)] {
+            let pushed = shelf.manifest(&format!("shelf/quay.io/shop/{name}"), "1.0");
+            assert_eq!(pushed, Some(image.root_bytes()), "{file}");
+            for (digest, bytes) in image.all_content() {
+                assert!(shelf.blob(digest).is_none_or(|blob| blob == *bytes), "{digest}");
+            }
+        }
+        // Each blob was sent once.
+        let requests = shelf.requests();
+        let sent: Vec<_> = requests
+            .iter()
+            .filter(|request| request.method == "PUT" && request.path.contains("/blobs/"))
+            .collect();
+        let distinct: std::collections::BTreeSet<_> = sent
+            .iter()
+            .map(|request| request.path.split("digest=").nth(1))
+            .collect();
+        assert_eq!(sent.len(), distinct.len(), "{sent:?}");
+        // By a configuration.
+        assert_done(&push(&[
+            "--user-data",
+            &path("user-data.yaml"),
+            "--profile",
+            &path("profile.yaml"),
+        ]));
+        let pushed = shelf.manifest("plan/quay.io/shop/till", "1.0");
+        assert_eq!(pushed, Some(till.root_bytes()), "{file}");
+        // What is to be looked at before it is sent needs the copy.
+        let selective = push(&["--to", &to, "--image", "quay.io/shop/till:1.0"]);
+        assert_eq!(selective.status.code(), Some(2), "{}", shown(&selective));
+        assert!(shown(&selective).contains("nowhere"), "{}", shown(&selective));
+    }
 }
 
 #[test]

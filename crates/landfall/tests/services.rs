@@ -119,6 +119,53 @@ fn agent_refuses_inputs_that_it_cannot_watch() {
 }
 
 #[test]
+fn offline_demo_takes_everything_from_a_bundle_and_serves_it_before_it_is_adopted() {
+    let output = run(&["demo", "--offline", "--exit"]);
+    let (data, talk) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert_eq!(output.status.code(), Some(0), "{data}\n{talk}");
+    assert!(talk.contains("site.tar.zst_part00, signed, in 3 pieces"), "{talk}");
+    let phases: Vec<&str> = talk.lines().filter_map(|line| line.strip_prefix("phase ")).collect();
+    assert_eq!(phases.last(), Some(&"Running"), "{talk}");
+    let filters = vec![
+        (r"127\.0\.0\.1:\d+", "HOST:PORT"),
+        (r"/\S+/user-data", "user-data"),
+        (r"/\S+/site\.tar", "site.tar"),
+        // The width of the columns depends on the ports of the run.
+        (r" {2,}", "  "),
+    ];
+    let (plan, rest) = data.split_once("\n\n").expect("a plan");
+    let (reasons, rest) = rest.split_once("a pod is created").expect("the webhook's answer");
+    let (_, pulls) = rest.split_once("\n\n").expect("pulls");
+    insta::with_settings!({filters => filters}, {
+        insta::assert_snapshot!(format!("{plan}\n{reasons}{pulls}"), @r"
+        #  ROLE  IMAGE  PULLED FROM  WHY  BECOMES
+        1  provider  example.io/my-images/edge-os:v1.4.5  bundle:site.tar.zst_part00  [1]  example.io/my-images/edge-os:v1.4.5
+        2  infra  us-docker.pkg.dev/palette-images/packs/calico/3.30.0/node:v3.30.0  bundle:site.tar.zst_part00  [1]  us-docker.pkg.dev/palette-images/packs/calico/3.30.0/node:v3.30.0
+        3  infra  us-docker.pkg.dev/palette-images/packs/calico/3.30.0/cni:v3.30.0  bundle:site.tar.zst_part00  [1]  us-docker.pkg.dev/palette-images/packs/calico/3.30.0/cni:v3.30.0
+        4  infra  docker.io/longhornio/longhorn-manager:v1.9.0  bundle:site.tar.zst_part00  [1]  docker.io/longhornio/longhorn-manager:v1.9.0
+        5  app  docker.io/library/nginx:1.27  bundle:site.tar.zst_part00  [1]  HOST:PORT/spectro-images/docker.io/library/nginx:1.27
+        6  app  ghcr.io/spectrocloud/hello-universe:1.2.0  bundle:site.tar.zst_part00  [1]  HOST:PORT/spectro-images/ghcr.io/spectrocloud/hello-universe:1.2.0
+        7  app*  docker.io/library/busybox:1.37  bundle:site.tar.zst_part00  [1]  HOST:PORT/spectro-images/docker.io/library/busybox:1.37
+        [1] the bundle `site.tar.zst_part00` has it: no network is needed
+        * found in a manifest, not listed by its pack
+        bundles have 7 of 7 images
+        profile: demo-store 1.0.0
+        7 images: 1 provider, 3 infrastructure, 3 application
+        3 of them go to the primary registry HOST:PORT/spectro-images
+
+        pulls from the primary registry, the first of them before the bundle was adopted:
+          HOST:PORT/spectro-images/docker.io/library/redis:8  2.00 MiB, out of the bundle
+          HOST:PORT/spectro-images/docker.io/library/busybox:1.37  257.04 KiB, from the registry's store
+          HOST:PORT/spectro-images/docker.io/library/nginx:1.27  1.00 MiB, from the registry's store
+        the bundle is adopted: 8 of 8 images are in the host's store, and a receipt is written
+        ");
+    });
+}
+
+#[test]
 fn demo_goes_through_every_phase_and_ends_with_0() {
     let output = run(&["demo", "--exit"]);
     let (data, talk) = (

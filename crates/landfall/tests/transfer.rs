@@ -469,7 +469,7 @@ fn an_archive_of_one_platform_keeps_its_index_or_is_said_not_to_be_taken() {
 
     failed: EXTERNAL/a/till:1.0
       why: cannot push manifest `a/till:1.0` to `EXTERNAL`: it was copied without some of its platforms, and the destination takes an index only with all of them: cannot push manifest `a/till:1.0` to `EXTERNAL`: the registry answers 400 Bad Request: MANIFEST_BLOB_UNKNOWN: sha256:543dfa9f2efb8fcd76fcf0731d11c289350eeb37883d62933ff71829e1ca7f0d
-      fix: copy it from a source that has `linux/amd64` too, or one platform in its place: `landfall copy oci-archive:DIR/till.tar:sha256:703565c5af43eb8cffb38efafd21b4e1533eb7bf7422af3d669c23748fa5f42b EXTERNAL/a/till:1.0 --insecure EXTERNAL`
+      fix: copy it from a source that has `linux/amd64` too, or from a bundle made with `--narrow rewrite`, or one platform in its place: `landfall copy oci-archive:DIR/till.tar:sha256:703565c5af43eb8cffb38efafd21b4e1533eb7bf7422af3d669c23748fa5f42b EXTERNAL/a/till:1.0 --insecure EXTERNAL`
 
     1 image: 0 copied, 0 unchanged, 1 failed; 2.20 KiB moved, 0 B mounted, 0 B there already
     ");

@@ -37,6 +37,8 @@ pub struct BundleReport {
     pub base: Option<String>,
     /// The images.
     pub images: Vec<BundleImageRow>,
+    /// The indexes that were made again with some of their platforms (`--narrow rewrite`).
+    pub rewritten: Vec<RewrittenIndexRow>,
     /// The number of blobs and manifests.
     pub blobs: usize,
     /// The size of all blobs and manifests in bytes.
@@ -63,6 +65,20 @@ pub struct BundleImageRow {
     pub left_out: Vec<String>,
     /// The number of signatures, attestations and bills of materials.
     pub referrers: usize,
+}
+
+/// An index that was made again with some of its platforms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RewrittenIndexRow {
+    /// The full reference of the image.
+    pub name: String,
+    /// The digest at its source.
+    pub from: String,
+    /// The digest in the bundle.
+    pub to: String,
+    /// The signatures, attestations and bills of materials of the old index, by tag or digest. The bundle lacks them.
+    pub lost: Vec<String>,
 }
 
 /// A blob that a bundle leaves to the site.
@@ -186,6 +202,7 @@ impl BundleReport {
             sequence: document.sequence,
             base: document.base.clone(),
             images: document.images.iter().map(BundleImageRow::of).collect(),
+            rewritten: Vec::new(),
             blobs: document.blobs.len(),
             content_bytes: document.content_size(),
             carried: carried.collect(),

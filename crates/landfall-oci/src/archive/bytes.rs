@@ -63,7 +63,7 @@ impl ArchiveInput {
             },
             _ => file,
         };
-        Ok(ArchiveInput::OnePass(Box::new(file.into_reader())))
+        Ok(ArchiveInput::OnePass(Box::new(file.into_checked_reader())))
     }
 
     /// Returns the bytes for random access. Those of a pipe or a compressed archive are written to an unnamed file in
@@ -81,7 +81,10 @@ impl ArchiveInput {
 
 /// Decompresses into an unnamed file.
 pub(super) fn spool_plain(from: impl Read + Send, spool: &Utf8Path) -> io::Result<std::fs::File> {
-    let mut plain = tempfile::tempfile_in(spool)?;
+    let mut plain = tempfile::tempfile_in(spool).map_err(|error| {
+        let why = format!("cannot make a temporary file in `{spool}`: {error}");
+        io::Error::new(error.kind(), why)
+    })?;
     io::copy(&mut CappedDecoder::new(from, SPOOLED_MAX)?, &mut plain)?;
     plain.rewind()?;
     Ok(plain)

@@ -3,7 +3,7 @@
 //! names. zarf keeps its layout in a directory.
 
 use bytes::Bytes;
-use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
+use landfall_core::oci_types::{Descriptor, ManifestContent, narrow_index, parse_manifest};
 use landfall_core::reference::Digest;
 
 use crate::archive::choice::{EntryNames, entry_names};
@@ -183,17 +183,10 @@ impl<A: ArchiveFiles> Layout<'_, A> {
         available: Vec<Option<Descriptor>>,
         found: &mut ArchiveContents,
     ) -> Result<Descriptor, ArchiveError> {
-        let mut document: serde_json::Value = self.entries.parse_document(&self.blob_path(&index.digest))?;
-        // Entries keep the fields that this program does not read.
-        let all = document["manifests"].as_array().cloned().unwrap_or_default();
-        let narrowed_entries = all.into_iter().zip(available).filter_map(|(mut entry, available)| {
-            let available = available?;
-            entry["digest"] = available.digest.as_str().into();
-            entry["size"] = available.size.into();
-            Some(entry)
-        });
-        document["manifests"] = narrowed_entries.collect();
-        let bytes = Bytes::from(document.to_string());
+        let path = self.blob_path(&index.digest);
+        let document = self.entries.read_document(&path, INDEX)?;
+        let narrowed = narrow_index(&document, available);
+        let bytes = Bytes::from(narrowed.map_err(|source| ArchiveError::Document { entry: path, source })?);
         let mut narrowed = index.clone();
         narrowed.digest = digest_of(&bytes);
         narrowed.size = bytes.len() as u64;

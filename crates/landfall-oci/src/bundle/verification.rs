@@ -56,9 +56,14 @@ impl BundleFile {
     /// Reads and checks everything. Returns the damaged parts, in the order of the file. Blocks.
     ///
     /// # Errors
-    /// If the disk fails. Damage is no error.
+    /// If the disk fails, or all parts are whole and a description of the pieces states another SHA-256. Damage is no
+    /// error.
     pub fn verify(&self) -> Result<Vec<BundleDamage>, BundleError> {
         let (damages, _) = self.verify_parts()?;
+        if damages.is_empty() {
+            let checked = self.files.check_stated_sha256();
+            checked.map_err(|error| self.read_error(error))?;
+        }
         Ok(damages)
     }
 

@@ -66,7 +66,10 @@ impl Hint for PartialIndexRefused {
     fn hint(&self) -> Option<Cow<'_, str>> {
         Some(match self.lacking.is_empty() {
             true => Cow::Borrowed("copy it whole, without `--platform`"),
-            false => Cow::Owned(format!("copy it from a source that has {} too", quoted(&self.lacking))),
+            false => Cow::Owned(format!(
+                "copy it from a source that has {} too, or from a bundle made with `--narrow rewrite`",
+                quoted(&self.lacking)
+            )),
         })
     }
 }

@@ -42,7 +42,7 @@ fn any_piece_opens_the_whole_file() {
                 (9, 3, b"abcdefghi".to_vec()),
                 "{name}"
             );
-            assert_eq!(set.stated_sha256().is_some(), description.is_some());
+            assert_eq!(set.check_stated_sha256().is_err(), description.is_some());
         }
         let whole = names[0].trim_end_matches(|letter: char| letter.is_ascii_digit());
         let whole = whole
@@ -214,5 +214,39 @@ proptest! {
         let mut rest = Vec::new();
         view.read_to_end(&mut rest).unwrap();
         prop_assert_eq!(&rest, &content[start..]);
+    }
+}
+
+#[test]
+fn a_stated_sha256_is_compared_at_the_end_of_the_whole_file() {
+    let sha256 = crate::digest::digest_of(b"abcdefgh").hex().to_owned();
+    for (stated, fits) in [
+        (sha256.clone(), true),
+        (sha256.to_uppercase(), true),
+        (String::new(), true),
+        (sha256.replace('a', "b"), false),
+        ("no digits".to_owned(), false),
+    ] {
+        let (_kept, directory) = mk_directory();
+        let description = format!(r#"{{"sha256Sum":"{stated}","bytes":8,"count":2}}"#);
+        for (name, content) in [
+            ("p.part000", description.as_str()),
+            ("p.part001", "abcd"),
+            ("p.part002", "efgh"),
+        ] {
+            std::fs::write(directory.join(name), content).unwrap();
+        }
+        let set = FileSet::open_read(&directory.join("p.part001")).unwrap();
+        let checked = set.check_stated_sha256();
+        let mut bytes = Vec::new();
+        let read = set.into_checked_reader().read_to_end(&mut bytes);
+        assert_eq!(bytes, b"abcdefgh");
+        for result in [checked, read.map(drop)] {
+            let message = result.map_err(|error| error.to_string());
+            assert_eq!(message.is_ok(), fits, "{stated}: {message:?}");
+            if let Err(message) = message {
+                assert!(message.starts_with("`p.part000` states the SHA-256"), "{message}");
+            }
+        }
     }
 }

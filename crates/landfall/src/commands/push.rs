@@ -8,7 +8,7 @@ use clap::Args;
 use landfall_core::failure::Explanation;
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::reference::{ImageReference, RegistryHost};
-use landfall_core::resolve::{CandidateKind, Resolver};
+use landfall_core::resolve::{Candidate, CandidateKind, Resolver};
 use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::wording::counted;
 use landfall_oci::image::{ImageSource, TransferError};
@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::{load_settings, settings_without_inputs};
 use crate::registries::Registries;
-use crate::transfer::bundles::OpenBundles;
+use crate::transfer::bundles::{OpenBundles, staging_in_registry};
 use crate::transfer::location::{ImageLocation, OpenDestination};
 use crate::transfer::options::TransferOptions;
 use crate::transfer::{OpenTransfer, Transfer, run_transfers};
@@ -31,7 +31,9 @@ use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 /// already are skipped, so that the command can be run again at any time. It uses the logins of the user-data and the
 /// profiles, then those of docker and podman on this machine.
 ///
-/// With `--bundle` the images are read out of bundles, in place, and no origin is asked. `--to` pushes all images of the
+/// With `--bundle` the images are read out of bundles, in place, and no origin is asked. A compressed archive of another
+/// program is pushed in one pass while it is read; with `--image`, `--platform`, `--image-key`, `--bandwidth` or
+/// `--dry-run` a decompressed copy of it is made first, in the directory for temporary files. `--to` pushes all images of the
 /// bundles to a registry without a configuration, below their original hosts.
 #[derive(Debug, Args)]
 #[command(
@@ -59,10 +61,9 @@ pub struct PushArgs {
 }
 
 pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let bundles = OpenBundles::open(&args.bundles, &args.keys, None)?;
     let options = TransferOptions::resolve(&args.transfer);
     let Some(inputs) = args.inputs.if_named() else {
-        return push_bundles(args, &bundles, &options, context);
+        return push_bundles(args, &options, context);
     };
     let checked = load_settings(inputs)?;
     checked.print_findings(context);
@@ -76,6 +77,11 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
     let registries = options.registries(settings, context);
     let mut planned = plan_images(settings, &resolver);
     select_images(&mut planned, &args.images)?;
+    let staging = match (args.takes_all(), only_registry(&planned)) {
+        (true, Some(target)) => Some(staging_in_registry(&target.reference, target.registry, &registries)?),
+        _ => None,
+    };
+    let bundles = OpenBundles::open(&args.bundles, &args.keys, staging.as_ref(), context)?;
     let sources = PushSources {
         settings,
         resolver: &resolver,
@@ -98,13 +104,37 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
     })
 }
 
+/// Repository below `--to` for the blobs of archives that can be read only once. It gets no manifest.
+const STAGING_REPOSITORY: &str = "landfall-staging";
+
+impl PushArgs {
+    /// Returns true if all content of the bundles is pushed, whatever it turns out to be. Then a file that can be read
+    /// only once is pushed while it is read, and no decompressed copy of it is made.
+    fn takes_all(&self) -> bool {
+        let is_selective = !self.images.is_empty() || !self.transfer.platforms.is_empty();
+        let is_judged_first = self.transfer.dry_run || !self.keys.image_keys.is_empty();
+        !(is_selective || is_judged_first || self.transfer.bandwidth.is_some())
+    }
+}
+
+/// Returns the first destination, if all images go to one registry.
+fn only_registry(planned: &[PlannedImage]) -> Option<&Candidate> {
+    let mut targets = planned.iter().filter_map(push_target);
+    let first = targets.next()?;
+    let is_same =
+        |target: &Candidate| target.reference.host == first.reference.host && target.registry == first.registry;
+    targets.all(is_same).then_some(first)
+}
+
+/// Returns the external registry to which an image is pushed: under another name than its own.
+fn push_target(image: &PlannedImage) -> Option<&Candidate> {
+    let is_external = |candidate: &&Candidate| candidate.kind == CandidateKind::External;
+    let target = image.pull.iter().find(is_external)?;
+    (target.reference != image.canonical).then_some(target)
+}
+
 /// Pushes all images of the bundles to the registry of `--to`.
-fn push_bundles(
-    args: &PushArgs,
-    bundles: &OpenBundles,
-    options: &TransferOptions,
-    context: &Context,
-) -> anyhow::Result<ExitStatus> {
+fn push_bundles(args: &PushArgs, options: &TransferOptions, context: &Context) -> anyhow::Result<ExitStatus> {
     let Some(to) = &args.to else {
         bail!(Explanation::new(
             "it is not said which images are pushed to where",
@@ -115,6 +145,23 @@ fn push_bundles(
     let host: RegistryHost = host.parse().with_context(|| format!("`{to}` is no registry"))?;
     let settings = settings_without_inputs()?;
     let registries = options.registries(&settings, context);
+    let staging = match args.takes_all() {
+        true => {
+            let path = match project {
+                "" => STAGING_REPOSITORY.to_owned(),
+                _ => format!("{project}/{STAGING_REPOSITORY}"),
+            };
+            let place = ImageReference {
+                host: host.clone(),
+                repository: path.parse().with_context(|| format!("`{to}` is no registry"))?,
+                tag: None,
+                digest: None,
+            };
+            Some(staging_in_registry(&place, None, &registries)?)
+        }
+        false => None,
+    };
+    let bundles = OpenBundles::open(&args.bundles, &args.keys, staging.as_ref(), context)?;
     let named: Vec<_> = args.images.iter().map(ImageReference::canonical).collect();
     let mut transfers = Vec::new();
     for (name, image) in bundles.images() {
@@ -175,13 +222,7 @@ struct PushSources<'a> {
 impl PushSources<'_> {
     /// Returns the transfer of an image that the plan pulls from an external registry under another name than its own.
     fn plan_push(&self, image: &PlannedImage) -> Option<Transfer> {
-        let target = image
-            .pull
-            .iter()
-            .find(|candidate| candidate.kind == CandidateKind::External)?;
-        if target.reference == image.canonical {
-            return None;
-        }
+        let target = push_target(image)?;
         let from = ImageLocation::Registry(image.canonical.clone());
         let to = ImageLocation::Registry(target.reference.clone());
         let open = || {

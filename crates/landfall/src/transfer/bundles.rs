@@ -11,7 +11,6 @@ use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::ImageReference;
 use landfall_core::report::BundleNeed;
-use landfall_core::status::NoProgress;
 use landfall_core::wording::{counted, quoted};
 use landfall_net::durable;
 use landfall_oci::archive::stream::{Staging, open_or_load};
@@ -20,11 +19,36 @@ use landfall_oci::bundle::{BundleError, BundleFile, BundleSource};
 use landfall_oci::image::{BlobState, ImageSource, TransferError};
 
 use crate::commands::bundle::{BundleKeyArgs, SignedImage};
+use crate::context::Context;
+use crate::output::progress::Progress;
+use crate::registries::Registries;
 use crate::runtime;
 use crate::transfer::Transfer;
+use crate::transfer::location::ImageLocation;
 
 /// File with the needs that a destination does not meet, for the next bundle.
 const NEEDS_FILE: &str = "needs.json";
+
+/// Returns the directory for temporary files.
+fn spool_directory() -> anyhow::Result<Utf8PathBuf> {
+    Ok(Utf8PathBuf::try_from(std::env::temp_dir())?)
+}
+
+/// Returns a place in a registry for the blobs of archives that can be read only once. The registry mounts them into the
+/// repositories of the images. Nothing is asked yet.
+///
+/// # Errors
+/// If the registry's client cannot be made.
+pub(crate) fn staging_in_registry(
+    repository: &ImageReference,
+    registry: Option<usize>,
+    registries: &Registries<'_>,
+) -> anyhow::Result<Staging> {
+    let place = ImageLocation::Registry(repository.clone());
+    let (source, _) = place.open_source(registries, registry)?;
+    let sink = place.open_sink(registries, registry)?.sink;
+    Ok(Staging::in_sink(sink, source, &spool_directory()?))
+}
 
 /// The open bundles of a command. An image is taken from the first one that has it.
 #[derive(Debug, Default)]
@@ -45,13 +69,14 @@ impl OpenBundles {
         paths: &[Utf8PathBuf],
         keys: &BundleKeyArgs,
         staging: Option<&Staging>,
+        context: &Context,
     ) -> anyhow::Result<OpenBundles> {
         let mut bundles = OpenBundles {
             paths: paths.to_vec(),
             ..OpenBundles::default()
         };
         for path in paths {
-            for image in bundles.open_one(path, keys, staging)? {
+            for image in bundles.open_one(path, keys, staging, context)? {
                 for name in image
                     .names
                     .iter()
@@ -75,6 +100,7 @@ impl OpenBundles {
         path: &Utf8Path,
         keys: &BundleKeyArgs,
         staging: Option<&Staging>,
+        context: &Context,
     ) -> anyhow::Result<Vec<ArchiveImage>> {
         match BundleFile::open(path) {
             Ok(file) => {
@@ -85,12 +111,13 @@ impl OpenBundles {
             }
             Err(BundleError::Foreign { .. }) => {
                 keys.refuse_foreign(path)?;
-                let spool = Utf8PathBuf::try_from(std::env::temp_dir())?;
+                let spool = spool_directory()?;
                 let failed = || format!("cannot read the images of `{path}`");
                 let Some(staging) = staging else {
                     return open_archive(path, &spool).with_context(failed);
                 };
-                let loading = open_or_load(path, &spool, staging, &NoProgress);
+                let progress = Progress::new(context.progress, &context.printer);
+                let loading = open_or_load(path, &spool, staging, &*progress.sink);
                 runtime::current_thread()?.block_on(loading).with_context(failed)
             }
             Err(error) => Err(error.into()),

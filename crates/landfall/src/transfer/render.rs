@@ -39,6 +39,12 @@ pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> 
             row.source
         ));
     }
+    if report.dry_run && report.images.iter().any(|row| !row.lacking.is_empty()) {
+        text.push_str(
+            "\na registry of distribution 2.x refuses an index without some of its platforms: for one, make the bundle with \
+             `--narrow rewrite`\n",
+        );
+    }
     for row in report.images.iter().filter(|row| row.state == TransferState::Failed) {
         text.push_str(&format!("\nfailed: {}\n", row.destination));
         for (word, line) in [("why", &row.problem), ("fix", &row.fix)] {

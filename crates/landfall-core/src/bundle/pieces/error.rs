@@ -46,6 +46,13 @@ pub enum PieceSetError {
     /// zarf's description states another size.
     #[error("`{file}` states {expected} bytes, and the pieces have {found}")]
     Bytes { file: String, expected: u64, found: u64 },
+    /// zarf's description states another SHA-256, in hexadecimal digits.
+    #[error("`{file}` states the SHA-256 `{expected}` of the whole file, and the pieces have `{found}`")]
+    Sha256 {
+        file: String,
+        expected: String,
+        found: String,
+    },
 }
 
 impl Hint for PieceSetError {
@@ -62,7 +69,8 @@ impl Hint for PieceSetError {
             PieceSetError::Size { .. }
             | PieceSetError::Empty { .. }
             | PieceSetError::Description { .. }
-            | PieceSetError::Bytes { .. } => "copy this set again from where it was made",
+            | PieceSetError::Bytes { .. }
+            | PieceSetError::Sha256 { .. } => "copy this set again from where it was made",
         }))
     }
 }

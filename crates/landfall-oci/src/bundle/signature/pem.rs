@@ -28,6 +28,22 @@ pub(super) fn sections(text: &str) -> impl Iterator<Item = Section<'_>> {
     })
 }
 
+/// Renders a section, in lines of 64 characters.
+pub(super) fn render(label: &str, der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        // Base64 is ASCII.
+        let (line, after) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
+}
+
 fn next_section(text: &str) -> Option<(Section<'_>, &str)> {
     let (_, begun) = text.split_once("-----BEGIN ")?;
     let (label, begun) = begun.split_once("-----")?;

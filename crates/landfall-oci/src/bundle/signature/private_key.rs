@@ -55,6 +55,18 @@ impl PrivateKey {
         Ok(PrivateKey { pair, public })
     }
 
+    /// Makes a new Ed25519 key, which lives as long as the value.
+    ///
+    /// # Errors
+    /// If the library fails.
+    pub fn generate() -> Result<PrivateKey, SigningFailed> {
+        let pair = Ed25519KeyPair::generate().map_err(|_| SigningFailed)?;
+        let pair = Pair::Ed25519(Box::new(pair));
+        let spki = pair.spki().ok_or(SigningFailed)?;
+        let public = PublicKey::from_spki(&spki).map_err(|_| SigningFailed)?;
+        Ok(PrivateKey { pair, public })
+    }
+
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
         &self.public

@@ -119,6 +119,12 @@ impl PublicKey {
         self.key.as_ref()
     }
 
+    /// Renders the PEM file of the key.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        pem::render("PUBLIC KEY", self.spki())
+    }
+
     #[must_use]
     pub fn kind(&self) -> KeyKind {
         self.kind

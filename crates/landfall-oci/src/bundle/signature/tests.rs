@@ -52,7 +52,9 @@ fn mk_key(kind: KeyKind) -> PrivateKey {
 }
 
 fn public_pem(key: &PrivateKey) -> String {
-    mk_pem("PUBLIC KEY", key.public_key().spki())
+    let pem = mk_pem("PUBLIC KEY", key.public_key().spki());
+    assert_eq!(key.public_key().to_pem(), pem);
+    pem
 }
 
 fn mk_keys() -> [PrivateKey; 3] {
@@ -114,6 +116,20 @@ fn each_kind_of_key_signs_and_only_its_own_bytes_verify() {
         let same = key.sign(DOCUMENT).unwrap() == signature;
         assert_eq!(same, key.public_key().kind() != KeyKind::EcdsaP256, "{name}");
     }
+}
+
+#[test]
+fn a_made_key_signs_and_its_public_half_is_read_back() {
+    let key = PrivateKey::generate().unwrap();
+    let public = PublicKey::parse(&key.public_key().to_pem()).unwrap();
+    assert_eq!((public.id(), public.kind()), (key.public_key().id(), KeyKind::Ed25519));
+    let signature = key.sign(DOCUMENT).unwrap();
+    assert!(public.verifies(DOCUMENT, &signature.bytes));
+    assert!(
+        !mk_key(KeyKind::Ed25519)
+            .public_key()
+            .verifies(DOCUMENT, &signature.bytes)
+    );
 }
 
 #[test]

@@ -23,7 +23,9 @@ use landfall_oci::copy::{CopyFailure, CopyOptions, CopyReport};
 use landfall_oci::digest::{Algorithm, Digester};
 use zeroize::Zeroizing;
 
-use super::create_images::{NamedImage, WantedImage, describe_failure, images_of_list, images_of_profiles, open};
+use super::create_images::{
+    NamedImage, WantedImage, describe_failure, images_of_list, images_of_profiles, narrow_images, open,
+};
 use super::{BundleKeyArgs, SignedImage, room, show};
 use crate::allocator;
 use crate::args::{AccessArgs, InputArgs, OutputArgs};
@@ -61,9 +63,12 @@ pub struct BundleCreateArgs {
     pub carry: Vec<Utf8PathBuf>,
     /// Put in only this platform, e.g. `linux/arm64` [repeatable; default: all].
     ///
-    /// The index stays as it is, so that digests and signatures stay valid.
+    /// The index stays as it is, so that digests and signatures stay valid; see `--narrow`.
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     pub platforms: Vec<Platform>,
+    /// Index of an image that goes in without some of its platforms.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, requires = "platforms")]
+    pub narrow: Narrow,
     /// Leave signatures, attestations and bills of materials out.
     #[arg(long)]
     pub no_referrers: bool,
@@ -110,6 +115,16 @@ pub struct BundleCreateArgs {
     pub access: AccessArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Index of an image that goes in without some of its platforms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Narrow {
+    /// It stays as it is: no digest changes, and signatures stay valid. Some registries refuse it.
+    #[default]
+    Keep,
+    /// It is made again without them: every reader takes it, but its digest changes, and its signatures are lost.
+    Rewrite,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -167,7 +182,7 @@ pub(super) fn run(args: &BundleCreateArgs, context: &Context) -> anyhow::Result<
         keys: load_keys(&args.keys)?,
         options: copy_options(args),
     };
-    let created = creation.run(&images)?;
+    let created = creation.run(images)?;
     Ok(match (created, inputs) {
         (ExitStatus::Done, Some(inputs)) => inputs.status(),
         (status, _) => status,
@@ -201,9 +216,22 @@ struct Creation<'a> {
 }
 
 impl Creation<'_> {
-    fn run(&self, images: &[NamedImage]) -> anyhow::Result<ExitStatus> {
+    fn run(&self, images: Vec<NamedImage>) -> anyhow::Result<ExitStatus> {
         allocator::keep_freed();
         let runtime = runtime::current_thread()?;
+        let count = images.len();
+        let images = match self.args.narrow {
+            Narrow::Keep => images,
+            Narrow::Rewrite => {
+                let narrowing = async { Ok(narrow_images(images, &self.options).await) };
+                let narrowed = runtime.block_on(run_until_signalled(narrowing, &self.options.cancel))?;
+                match narrowed {
+                    Ok(images) => images,
+                    Err(failed) => return Ok(self.report_failures(&failed, count)),
+                }
+            }
+        };
+        let images = images.as_slice();
         let listed: Vec<_> = images
             .iter()
             .map(|image| BundleImage {
@@ -214,7 +242,7 @@ impl Creation<'_> {
             .collect();
         let gathering = async { Ok(gather_images(&listed, &self.options).await) };
         let (gathering, results) = runtime.block_on(run_until_signalled(gathering, &self.options.cancel))?;
-        if let Some(status) = self.report_failures(images, &results) {
+        if let Some(status) = self.report_failed_copies(images, &results) {
             return Ok(status);
         }
         self.require_signed(images, &results)?;
@@ -224,14 +252,14 @@ impl Creation<'_> {
         let plan = sealed.context("cannot compress the head of the bundle")?;
         let pieces = self.plan_pieces(&plan)?;
         if self.args.dry_run {
-            return self.report_plan(&plan, pieces.len());
+            return self.report_plan(&plan, pieces.len(), images);
         }
         let writer = BundleWriter::open(self.path, &pieces, plan)?;
         let progress = Progress::new(self.context.progress, &self.context.printer);
         let moving = async { Ok(write_images(&listed, &writer, &self.options, &*progress.sink).await) };
         let results = runtime.block_on(run_until_signalled(moving, &self.options.cancel))?;
         drop(progress);
-        if let Some(status) = self.report_failures(images, &results) {
+        if let Some(status) = self.report_failed_copies(images, &results) {
             self.context.printer.note(format_args!(
                 "run the same command again to go on: `{}.partial` has what arrived",
                 self.path
@@ -245,8 +273,7 @@ impl Creation<'_> {
         if self.args.detached {
             self.write_detached(&first)?;
         }
-        let report = show::describe(&*BundleFile::open(&first)?);
-        print_report(&self.context.printer, self.args.output.output, &report, show::render)?;
+        self.print(show::describe(&*BundleFile::open(&first)?), images)?;
         Ok(ExitStatus::Done)
     }
 
@@ -257,42 +284,70 @@ impl Creation<'_> {
         };
         let gathered = images.iter().zip(results);
         let gathered = gathered.filter_map(|(image, result)| {
+            let copied = &result.as_ref().ok()?.digest;
+            // A new index has no signature: its image is judged by the old one.
+            let (source, digest) = match &image.original {
+                Some(original) => (&original.source, &original.digest),
+                None => (&image.source, copied),
+            };
             Some(SignedImage {
                 name: image.name.to_string(),
-                source: &*image.source,
-                digest: result.as_ref().ok()?.digest.clone(),
+                source: &**source,
+                digest: digest.clone(),
             })
         });
         keys.require_signed(&gathered.collect::<Vec<_>>())
     }
 
-    /// Prints the images that failed. Returns the exit status, if there are any.
-    fn report_failures(
+    /// Prints the images whose copies failed. Returns the exit status, if there are any.
+    fn report_failed_copies(
         &self,
         images: &[NamedImage],
         results: &[Result<CopyReport, CopyFailure>],
     ) -> Option<ExitStatus> {
-        let failed: Vec<_> = images
-            .iter()
-            .zip(results)
-            .filter_map(|(image, result)| Some((image, result.as_ref().err()?)))
-            .collect();
-        if failed.is_empty() {
-            return None;
-        }
+        let failed = images.iter().zip(results);
+        let failed = failed.filter_map(|(image, result)| {
+            let failure = result.as_ref().err()?;
+            Some(describe_failure(&image.name, &failure.error))
+        });
+        let failed: Vec<_> = failed.collect();
+        (!failed.is_empty()).then(|| self.report_failures(&failed, images.len()))
+    }
+
+    /// Prints the failures of some of all images, and returns the exit status.
+    fn report_failures(&self, failed: &[String], images: usize) -> ExitStatus {
         if self.options.cancel.is_cancelled() {
-            return Some(ExitStatus::Interrupted);
+            return ExitStatus::Interrupted;
         }
-        for (image, failure) in &failed {
-            let text = describe_failure(&image.name, &failure.error);
+        for text in failed {
             self.context.printer.problem(format_args!("failed: {text}"));
         }
         self.context.printer.problem(format_args!(
             "{} of {} failed: no bundle was made",
             failed.len(),
-            counted(images.len(), "image")
+            counted(images, "image")
         ));
-        Some(ExitStatus::AnswerIsNo)
+        ExitStatus::AnswerIsNo
+    }
+
+    /// Prints a report, with the indexes that were made again, or with advice about those that stay as they are.
+    fn print(&self, mut report: BundleReport, images: &[NamedImage]) -> anyhow::Result<()> {
+        report.rewritten = images.iter().filter_map(NamedImage::rewritten).collect();
+        print_report(&self.context.printer, self.args.output.output, &report, show::render)?;
+        let in_part = report.images.iter().filter(|image| !image.left_out.is_empty());
+        let in_part = in_part.count();
+        if in_part > 0 {
+            let why = match self.args.narrow {
+                Narrow::Keep => "for these, make the bundle with `--narrow rewrite`",
+                Narrow::Rewrite => "their names have the digest of the index, which therefore stays as it is",
+            };
+            self.context.printer.note(format_args!(
+                "the index of {} names platforms that are not in the bundle: registries of distribution 2.x and K3s before \
+                 1.31 refuse such an index; {why}",
+                counted(in_part, "image")
+            ));
+        }
+        Ok(())
     }
 
     fn draft(&self, content: BundleContent) -> anyhow::Result<BundleDraft> {
@@ -368,12 +423,12 @@ impl Creation<'_> {
         })
     }
 
-    fn report_plan(&self, plan: &BundlePlan, pieces: usize) -> anyhow::Result<ExitStatus> {
+    fn report_plan(&self, plan: &BundlePlan, pieces: usize, images: &[NamedImage]) -> anyhow::Result<ExitStatus> {
         let mut report = BundleReport::new(self.path.to_string(), plan.id(), plan.length(), pieces, plan.document());
         report.dry_run = true;
         report.signed_by = self.keys.iter().map(|key| key.public_key().id().to_string()).collect();
         report.room = Some(room::measure(directory_of(self.path), plan.length()));
-        print_report(&self.context.printer, self.args.output.output, &report, show::render)?;
+        self.print(report, images)?;
         Ok(ExitStatus::Done)
     }
 

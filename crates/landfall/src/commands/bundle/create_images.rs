@@ -4,16 +4,24 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use camino::Utf8Path;
+use futures_util::{FutureExt, StreamExt, stream};
 use landfall_core::failure::Explanation;
 use landfall_core::plan::plan_images;
-use landfall_core::reference::ImageReference;
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::report::RewrittenIndexRow;
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::Settings;
+use landfall_core::status::NoProgress;
+use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::{ImageSource, TransferError};
+use landfall_oci::narrowing::{NarrowedImage, narrow_image};
 
 use crate::inputs::load_text;
 use crate::registries::Registries;
 use crate::transfer::location::ImageLocation;
+
+/// Images whose indexes are read at once.
+const REQUESTS_MAX: usize = 8;
 
 /// An image with its origin, before it is opened.
 #[derive(Debug, Clone)]
@@ -30,6 +38,71 @@ pub(super) struct NamedImage {
     pub(super) source: Arc<dyn ImageSource>,
     pub(super) selector: String,
     pub(super) name: ImageReference,
+    /// The image before its index was made again.
+    pub(super) original: Option<OriginalImage>,
+}
+
+/// An image whose index was made again.
+pub(super) struct OriginalImage {
+    pub(super) source: Arc<dyn ImageSource>,
+    pub(super) digest: Digest,
+    /// The referrers that do not refer to the new index, by tag or digest.
+    lost: Vec<String>,
+}
+
+impl NamedImage {
+    /// Returns the report's row about the new index, if it has one.
+    pub(super) fn rewritten(&self) -> Option<RewrittenIndexRow> {
+        let original = self.original.as_ref()?;
+        Some(RewrittenIndexRow {
+            name: self.name.to_string(),
+            from: original.digest.to_string(),
+            to: self.selector.clone(),
+            lost: original.lost.clone(),
+        })
+    }
+}
+
+/// Makes the indexes of images again, with the platforms of the options. An image that is named by its digest keeps its
+/// index.
+///
+/// # Errors
+/// The messages about the images that failed.
+pub(super) async fn narrow_images(
+    images: Vec<NamedImage>,
+    options: &CopyOptions,
+) -> Result<Vec<NamedImage>, Vec<String>> {
+    let questions: Vec<_> = images.iter().map(|image| narrow(image, options)).collect();
+    let answers: Vec<_> = stream::iter(questions).buffered(REQUESTS_MAX).collect().await;
+    let (mut narrowed, mut failed) = (Vec::with_capacity(images.len()), Vec::new());
+    for (image, answer) in images.into_iter().zip(answers) {
+        match answer {
+            Ok(None) => narrowed.push(image),
+            Ok(Some(made)) => narrowed.push(NamedImage {
+                selector: made.to.to_string(),
+                name: image.name,
+                original: Some(OriginalImage {
+                    source: image.source,
+                    digest: made.from,
+                    lost: made.lost,
+                }),
+                source: Arc::new(made.source),
+            }),
+            Err(error) => failed.push(describe_failure(&image.name, &error)),
+        }
+    }
+    match failed.is_empty() {
+        true => Ok(narrowed),
+        false => Err(failed),
+    }
+}
+
+async fn narrow(image: &NamedImage, options: &CopyOptions) -> Result<Option<NarrowedImage>, TransferError> {
+    if image.name.digest.is_some() {
+        return Ok(None);
+    }
+    let question = || narrow_image(&image.source, &image.selector, &options.platforms).boxed();
+    options.retrying(&NoProgress, &image.name.to_string(), question).await
 }
 
 /// Returns the images of the profiles, from their origins.
@@ -92,6 +165,7 @@ pub(super) fn open(wanted: &WantedImage, registries: &Registries<'_>) -> anyhow:
         source: opened.source,
         selector: opened.selector,
         name,
+        original: None,
     })
 }
 

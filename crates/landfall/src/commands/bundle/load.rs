@@ -50,7 +50,7 @@ pub(super) fn run(args: &BundleLoadArgs, context: &Context) -> anyhow::Result<Ex
         false => ContentStore::open(&directory).with_context(|| format!("cannot open the store `{directory}`"))?,
     };
     let staging = (!args.transfer.dry_run).then(|| Staging::in_store(&store));
-    let bundles = OpenBundles::open(&args.files, &args.keys, staging.as_ref())?;
+    let bundles = OpenBundles::open(&args.files, &args.keys, staging.as_ref(), context)?;
     // An index whose other platforms were left out of the bundle keeps its digest.
     let sink = |image: &ArchiveImage| StoreSink::omitting(store.clone(), image.source.clone(), own_platform());
     let wanted: Vec<_> = args.images.iter().map(ImageReference::canonical).collect();

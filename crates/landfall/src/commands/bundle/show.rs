@@ -93,6 +93,15 @@ pub(super) fn render(report: &BundleReport) -> String {
         let count = counted(report.needs.len(), "blob");
         lines.push(format!("needs:    {count} at the site, {}", bytes(size)));
     }
+    for row in &report.rewritten {
+        lines.push(format!("new index: {}\n  {} -> {}", row.name, row.from, row.to));
+        if !row.lost.is_empty() {
+            lines.push(format!(
+                "  without what referred to the old one: {}",
+                row.lost.join(", ")
+            ));
+        }
+    }
     if let Some(room) = &report.room {
         lines.push(super::room::render(room));
     }

@@ -9,8 +9,16 @@ use serde_json::Value;
 
 use crate::commands::demo::site::ADMISSION_REVIEW;
 
-/// Sends one AdmissionReview and returns the patch of the answer, in words and as JSON.
-pub(super) async fn ask_webhook(webhook: &ServingStatus) -> anyhow::Result<String> {
+/// Answer of the webhook.
+pub(super) struct Answer {
+    /// The patch, in words and as JSON.
+    pub(super) text: String,
+    /// The images that the pod gets, in the order of the patch.
+    pub(super) images: Vec<String>,
+}
+
+/// Sends one AdmissionReview and returns the patch of the answer.
+pub(super) async fn ask_webhook(webhook: &ServingStatus) -> anyhow::Result<Answer> {
     let authority = webhook
         .ca_file
         .as_ref()
@@ -40,13 +48,14 @@ pub(super) async fn ask_webhook(webhook: &ServingStatus) -> anyhow::Result<Strin
     describe(&answer).with_context(|| format!("the webhook's answer is not a patch: {answer}"))
 }
 
-fn describe(answer: &Value) -> anyhow::Result<String> {
+fn describe(answer: &Value) -> anyhow::Result<Answer> {
     let review: Value = serde_json::from_str(ADMISSION_REVIEW)?;
     let patch = answer["response"]["patch"].as_str().context("there is no patch")?;
     let patch: Value = serde_json::from_slice(&STANDARD.decode(patch).context("the patch is not base64")?)?;
     let Some(operations) = patch.as_array() else {
         bail!("the patch is not a list")
     };
+    let mut images = Vec::new();
     let mut text = String::from("a pod is created; the webhook answers:\n");
     for operation in operations.iter().filter(|operation| operation["op"] == "replace") {
         let (path, value) = (
@@ -58,10 +67,11 @@ fn describe(answer: &Value) -> anyhow::Result<String> {
             .and_then(Value::as_str)
             .unwrap_or_default();
         text.push_str(&format!("  {path}  {before} -> {value}\n"));
+        images.push(value.to_owned());
     }
     text.push_str(&format!(
         "as JSON Patch (RFC 6902):\n{}\n",
         serde_json::to_string_pretty(&patch)?
     ));
-    Ok(text)
+    Ok(Answer { text, images })
 }

@@ -1,4 +1,4 @@
-//! The demonstration's site: the images of its upstream registry, its user-data and its profile. Values only.
+//! The demonstration's site: its images, its user-data and its profile. Values only.
 
 use std::net::SocketAddr;
 
@@ -34,8 +34,11 @@ const OTHERS: [(&str, usize); 6] = [
     ("docker.io/library/busybox:1.37", 256),
 ];
 
-/// Returns every image of the upstream registry: its canonical name and its content.
-pub(super) fn upstream_images() -> Vec<(&'static str, ImageFixture)> {
+/// An image that no profile names, with the size of its content in KiB: it comes with the bundle.
+pub(super) const EXTRA: (&str, usize) = ("docker.io/library/redis:8", 2048);
+
+/// Returns every image of the site: its canonical name and its content.
+pub(super) fn all_images() -> Vec<(&'static str, ImageFixture)> {
     let mut images = vec![(PROVIDER, mk_provider_image())];
     for (name, kibibytes) in OTHERS {
         images.push((name, mk_image(name, kibibytes * 1024)));
@@ -101,6 +104,35 @@ landfall:
     endpoint: "{primary}"
 "#
     )
+}
+
+/// Renders the user-data of the host without a network, which takes bundles that this key signed.
+pub(super) fn offline_user_data(primary: SocketAddr, public_key: &str) -> String {
+    let key = public_key.trim_end().replace('\n', "\n        ");
+    format!(
+        r#"#cloud-config
+stylus:
+  managementMode: local
+landfall:
+  containerd:
+    enable: false
+  primary:
+    endpoint: "{primary}"
+  bundles:
+    sticks: false
+    publicKeys:
+      - |
+        {key}
+"#
+    )
+}
+
+/// Returns the images of the bundle: those of the site, and one more.
+pub(super) fn bundled_images() -> Vec<(&'static str, ImageFixture)> {
+    let mut images = all_images();
+    let (name, kibibytes) = EXTRA;
+    images.push((name, mk_image(name, kibibytes * 1024)));
+    images
 }
 
 /// Cluster profile of the demonstration.
@@ -187,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_upstream_has_every_image_that_the_profile_names_and_no_core_image() {
-        let names: Vec<&str> = upstream_images().iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = all_images().iter().map(|(name, _)| *name).collect();
         for name in [
             PROVIDER,
             "docker.io/library/nginx:1.27",
