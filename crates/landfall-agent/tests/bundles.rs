@@ -1,116 +1,19 @@
 //! Hosts without a network: everything comes from bundles.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
 
 mod common;
 
-use camino::{Utf8Path, Utf8PathBuf};
 use common::agent::{Agent, wait_for, wait_for_running};
-use common::{Site, core_archive, os_image};
+use common::bundles::{Offline, all_images, large_image, numbered, write_bundle};
+use common::core_archive;
 use landfall_agent::AgentOutcome;
 use landfall_core::bundle::adoption::BundlePhase;
-use landfall_core::bundle::pieces::PlannedPiece;
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::reference::Digest;
 use landfall_core::report::Inventory;
-use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
-use landfall_oci::archive::open_archive;
-use landfall_oci::bundle::{BundleDraft, BundleImage, BundleOptions, BundleWriter, gather_images, write_images};
-use landfall_oci::copy::CopyOptions;
-use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image};
-
-/// A site whose profile names images that no registry serves to it.
-struct Offline {
-    site: Site,
-}
-
-impl Offline {
-    fn new(more: &[&str]) -> Offline {
-        let site = Site::new();
-        let offline = Offline { site };
-        offline.write_user_data(more);
-        std::fs::create_dir_all(offline.content()).unwrap();
-        offline
-    }
-
-    fn write_user_data(&self, more: &[&str]) {
-        let text = format!(
-            "#cloud-config\nstylus:\n  managementMode: local\n  registryCredentials:\n    domain: \"127.0.0.1:1\"\n    insecure: true\n\
-             landfall:\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n  primary:\n    endpoint: \"127.0.0.1:{}\"\n{}\n",
-            self.site.primary_port,
-            more.join("\n")
-        );
-        std::fs::write(self.site.path("user-data.yaml"), text).unwrap();
-    }
-
-    fn content(&self) -> Utf8PathBuf {
-        self.site.path("root/opt/spectrocloud/content")
-    }
-
-    fn bundle(&self, name: &str) -> BundleStatus {
-        let bundles = self.site.status().bundles;
-        let found = bundles.iter().find(|bundle| bundle.path.ends_with(name));
-        found
-            .unwrap_or_else(|| panic!("`{name}` is not among {bundles:#?}"))
-            .clone()
-    }
-}
-
-/// Returns the images of the site's profile, and one that no profile names.
-fn all_images() -> Vec<(&'static str, ImageFixture)> {
-    vec![
-        ("example.io/os:1", os_image()),
-        ("example.io/calico:1", small_image("calico")),
-        ("docker.io/library/nginx:1.27", small_image("nginx")),
-        ("example.io/extra:1", small_image("extra")),
-    ]
-}
-
-async fn write_bundle(path: &Utf8Path, images: &[(&str, ImageFixture)], options: BundleOptions) {
-    let spool = tempfile::tempdir().unwrap();
-    let spool = Utf8Path::from_path(spool.path()).unwrap();
-    let archive = spool.join("images.tar");
-    let named: Vec<_> = images.iter().map(|(name, image)| (*name, image)).collect();
-    std::fs::write(&archive, oci_archive(&named)).unwrap();
-    let opened = open_archive(&archive, spool).unwrap();
-    let names: Vec<ImageReference> = opened.iter().map(|image| image.names[0].parse().unwrap()).collect();
-    let selectors: Vec<String> = opened.iter().map(|image| image.root.digest.to_string()).collect();
-    let listed = opened.iter().zip(names.iter().zip(&selectors));
-    let listed: Vec<_> = listed
-        .map(|(image, (name, selector))| BundleImage {
-            source: &*image.source,
-            selector,
-            name,
-        })
-        .collect();
-    let copy = CopyOptions::new(4);
-    let (gathering, results) = gather_images(&listed, &copy).await;
-    results.into_iter().for_each(|result| drop(result.unwrap()));
-    let plan = BundleDraft::new(gathering.finish().unwrap(), options)
-        .seal(None)
-        .unwrap();
-    let piece = PlannedPiece {
-        name: path.file_name().unwrap().to_owned(),
-        size: plan.length(),
-    };
-    let writer = BundleWriter::open(path, &[piece], plan).unwrap();
-    let results = write_images(&listed, &writer, &copy, &NoProgress).await;
-    results.into_iter().for_each(|result| drop(result.unwrap()));
-    writer.finish().unwrap();
-}
-
-/// Returns an image with a layer that has a place of its own in a bundle.
-fn large_image() -> ImageFixture {
-    let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-    FixtureBuilder::new().plain_layer(&[("large", &content)]).build()
-}
-
-fn numbered(sequence: u64) -> BundleOptions {
-    BundleOptions {
-        series: Some("store".to_owned()),
-        sequence: Some(sequence),
-        ..BundleOptions::default()
-    }
-}
+use landfall_core::status::{BundleStatus, EventReason, Phase};
+use landfall_oci::bundle::BundleOptions;
+use landfall_testkit::image_builder::{FixtureBuilder, multi_platform, small_image};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_a_network_comes_up_from_a_bundle() {

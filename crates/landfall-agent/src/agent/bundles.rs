@@ -3,6 +3,7 @@
 //! acts.
 
 mod adopting;
+mod asked;
 mod courier;
 mod offered;
 mod opened;
@@ -16,6 +17,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleStep, next_step};
 use landfall_core::reference::Digest;
 use landfall_core::status::{BundleStatus, EventReason};
@@ -31,6 +33,7 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
 
+pub(crate) use self::asked::Asked;
 pub(crate) use self::offered::OfferedBundles;
 pub(crate) use self::trust::refuse_image;
 pub(crate) use self::watch::watch_bundles;
@@ -46,6 +49,8 @@ pub(crate) struct Bundles {
     /// Problems of files that are events already, by path.
     reported: BTreeMap<String, String>,
     offered: Arc<OfferedBundles>,
+    /// Mount points of sticks from which everything was taken. They are unmounted once nobody has a file of them open.
+    finished: Vec<Utf8PathBuf>,
 }
 
 impl Bundles {
@@ -55,6 +60,7 @@ impl Bundles {
             opened: BTreeMap::new(),
             reported: BTreeMap::new(),
             offered: Arc::default(),
+            finished: Vec::new(),
         }
     }
 
@@ -78,6 +84,18 @@ impl Bundles {
         for opened in self.opened.values_mut() {
             opened.decide(host, active, ledger).await?;
         }
+        self.offer();
+        self.remember(ledger)?;
+        self.show(host, ledger, problems).await;
+        Ok(self.offered.clone())
+    }
+
+    /// Returns the bundles that images are taken from.
+    pub(crate) fn offered(&self) -> &Arc<OfferedBundles> {
+        &self.offered
+    }
+
+    fn offer(&mut self) {
         let order = order_of_preference(&self.opened);
         let taken = order
             .iter()
@@ -87,9 +105,6 @@ impl Bundles {
         if offered != *self.offered {
             self.offered = Arc::new(offered);
         }
-        self.remember(ledger)?;
-        self.show(host, ledger, problems).await;
-        Ok(self.offered.clone())
     }
 
     /// Keeps bundles that are still there, adds new ones, drops those that are gone. Returns the files that are no
@@ -143,22 +158,24 @@ impl Bundles {
         }
     }
 
-    /// Lets the embedded registry serve the images of taken bundles out of their files, before they are adopted.
-    pub(crate) async fn serve(&mut self, registry: Option<Arc<Registry>>, active: &ActiveConfig) {
+    /// Lets the embedded registry and the node-local mirror serve the images of taken bundles out of their files, before
+    /// they are adopted.
+    pub(crate) async fn serve(&mut self, host: &Host, registry: Option<&Arc<Registry>>, active: &ActiveConfig) {
+        let has_server = registry.is_some() || active.settings.landfall.mirror.enable;
         for opened in self.opened.values_mut() {
             // Also after it was adopted: the registry has a record of the images of the profiles only.
-            let is_wanted = opened.is_taken();
-            match (&registry, &opened.served) {
-                (Some(registry), None) if is_wanted => {
+            let is_wanted = has_server && opened.is_taken();
+            match &mut opened.served {
+                None if is_wanted => {
                     let place = Place::open(Arc::new(opened.source.clone()), active.primary_names()).await;
-                    match Served::add(place, registry.clone()) {
+                    match Served::add(place, host.places.clone(), registry.cloned()) {
                         Ok(served) => opened.served = Some(served),
                         Err(error) => tracing::warn!(bundle = %opened.path, %error, "a bundle is not served in place"),
                     }
                 }
-                (None, Some(_)) => opened.withdraw_place(),
-                (Some(_), Some(_)) if !is_wanted => opened.withdraw_place(),
-                (Some(_) | None, _) => {}
+                Some(served) if is_wanted => served.registry = registry.cloned(),
+                Some(_) => opened.withdraw_place(),
+                None => {}
             }
         }
     }
@@ -200,15 +217,23 @@ impl Bundles {
             let mut on_stick = self.opened.values().filter(|opened| opened.path.starts_with(path));
             on_stick.all(Opened::is_done)
         };
-        let finished: Vec<_> = self.sticks.mounted().filter(|path| is_done(path)).cloned().collect();
-        for path in finished {
-            let on_stick = self.opened.extract_if(.., |_, opened| opened.path.starts_with(&path));
+        self.finished = self.sticks.mounted().filter(|path| is_done(path)).cloned().collect();
+        for path in &self.finished {
+            let on_stick = self.opened.extract_if(.., |_, opened| opened.path.starts_with(path));
             on_stick.for_each(|(_, mut opened)| opened.withdraw_place());
-            self.sticks.release(&path).await;
         }
+        self.offer();
         self.remember(ledger)?;
         self.show(host, ledger, Vec::new()).await;
         Ok(())
+    }
+
+    /// Unmounts the sticks from which [`Bundles::adopt`] took everything. Until the caller has dropped the bundles that
+    /// were offered before, their file systems are in use.
+    pub(crate) async fn release_sticks(&mut self) {
+        for path in std::mem::take(&mut self.finished) {
+            self.sticks.release(&path).await;
+        }
     }
 
     /// Writes into the ledger what cannot be observed once a bundle is gone.

@@ -10,6 +10,7 @@
 )]
 
 pub mod agent;
+pub mod bundles;
 
 use std::sync::Arc;
 use std::time::Duration;

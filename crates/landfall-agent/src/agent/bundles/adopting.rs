@@ -3,49 +3,77 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use landfall_core::bundle::adoption::{PendingImage, order_of_adoption};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use landfall_core::bundle::adoption::{PendingImage, next_step, next_to_adopt};
 use landfall_core::bundle::document::BundledImage;
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::parse_manifest;
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::status::EventReason;
+use landfall_core::status::{EventReason, ProgressEvent};
 use landfall_core::wording::counted;
 use landfall_host::facts::own_platform;
 use landfall_oci::bundle::BundleSource;
-use landfall_oci::copy::{ImageCopy, copy_images};
+use landfall_oci::copy::copy_image;
 use landfall_oci::image::{ImageSource, TransferError};
 use landfall_oci::store::source_and_sink::StoreSink;
 use tokio::time::Instant;
 
-use super::opened::{Opened, Served};
+use super::opened::Opened;
 use super::trust::refuse_image;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::failure::find_hint;
 
 impl Opened {
-    /// Copies the images that the content store lacks. An image that fails does not stop the others.
+    /// Copies the images that the content store lacks. An image that fails does not stop the others. The next image is
+    /// chosen when there is room for it: a pod may ask for another one while a large bundle is being copied.
     pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig, missing: &[BundledImage]) {
         let source = self.source.clone();
-        let asked = self.served.as_mut().map_or_else(Vec::new, Served::take_reads);
-        let pending = describe(&source, missing, active).await;
+        let sink = StoreSink::omitting(host.store.clone(), Arc::new(source.clone()), own_platform());
+        let (mut pending, mut images) = (describe(&source, missing, active).await, missing.to_vec());
         let begun = Instant::now();
-        let (mut wanted, mut failures) = (Vec::new(), Vec::new());
-        for number in order_of_adoption(&pending, &asked) {
-            let image = &missing[number];
-            match refuse_image(&active.settings.landfall.bundles, &host.root, &source, &image.digest).await {
-                Ok(()) => wanted.push((image.name.canonical(), image.digest.to_string())),
+        let (mut adopted, mut bytes, mut failures) = (0, 0, Vec::new());
+        let mut copies = FuturesUnordered::new();
+        loop {
+            while copies.len() < active.settings.landfall.concurrency.max(1)
+                && let Some(next) = next_to_adopt(&pending, &host.asked.digests())
+            {
+                pending.swap_remove(next);
+                copies.push(copy_one(host, active, &source, &sink, images.swap_remove(next)));
+            }
+            let Some((image, copied)) = copies.next().await else {
+                break;
+            };
+            match copied {
+                Ok(read) => {
+                    host.metrics.adopted.inc_by(read);
+                    (adopted, bytes) = (adopted + 1, bytes + read);
+                    self.show_adopted(host, &image, missing.len() - adopted);
+                }
                 Err(error) => failures.push((image.name.canonical(), error)),
             }
         }
-        let bytes = copy_all(host, active, &source, &wanted, &mut failures).await;
+        drop(copies);
         self.bad = failures
             .iter()
             .filter(|(_, error)| matches!(error.kind, FailureKind::Corrupt | FailureKind::WrongLength))
             .map(|(name, _)| name.clone())
             .collect();
-        host.metrics.adopted.inc_by(bytes);
-        self.report(host, wanted.len(), bytes, begun, &failures).await;
+        self.report(host, adopted, bytes, begun, &failures).await;
+    }
+
+    /// Shows in the status that an image was adopted. The others are shown as they were at the begin.
+    fn show_adopted(&self, host: &Host, image: &BundledImage, missing: usize) {
+        let (id, name, facts) = (self.file.id().as_str(), image.name.to_string(), self.facts(missing));
+        host.status.update(|status| {
+            let mut bundles = status.bundles.iter_mut();
+            if let Some(shown) = bundles.find(|bundle| bundle.id.as_deref() == Some(id)) {
+                shown.phase = next_step(&facts).0;
+                shown.adopted = facts.adopted;
+                shown.missing.retain(|missing| *missing != name);
+            }
+        });
     }
 
     async fn report(
@@ -81,37 +109,31 @@ impl Opened {
     }
 }
 
-/// Copies images, and returns the number of bytes that were read.
-async fn copy_all(
+/// Copies an image, if the host takes it, and returns the number of bytes that were read.
+async fn copy_one(
     host: &Host,
     active: &ActiveConfig,
     source: &BundleSource,
-    wanted: &[(ImageReference, String)],
-    failures: &mut Vec<(ImageReference, TransferError)>,
-) -> u64 {
-    let sink = StoreSink::omitting(host.store.clone(), Arc::new(source.clone()), own_platform());
-    let copies: Vec<_> = wanted
-        .iter()
-        .map(|(name, digest)| ImageCopy {
-            source,
-            selector: digest,
-            sink: &sink,
-            name: Some(name),
-            expected: None,
-        })
-        .collect();
-    let results = copy_images(&copies, &active.local, &*host.meter).await;
-    let mut bytes = 0;
-    for ((name, _), result) in wanted.iter().zip(results) {
-        match result {
-            Ok(report) => bytes += report.bytes_moved,
-            Err(failure) => {
-                bytes += failure.so_far.map_or(0, |report| report.bytes_moved);
-                failures.push((name.clone(), failure.error));
-            }
-        }
-    }
-    bytes
+    sink: &StoreSink,
+    image: BundledImage,
+) -> (BundledImage, Result<u64, TransferError>) {
+    let name = image.name.canonical();
+    let copied = async {
+        refuse_image(&active.settings.landfall.bundles, &host.root, source, &image.digest).await?;
+        let selector = image.digest.as_str();
+        copy_image(source, selector, sink, Some(&name), &active.local, &*host.meter).await
+    };
+    let copied = copied.await.map(|report| report.bytes_moved);
+    host.progress(match &copied {
+        Ok(_) => ProgressEvent::ImageFinished {
+            image: name.to_string(),
+        },
+        Err(error) => ProgressEvent::ImageFailed {
+            image: name.to_string(),
+            error: error.chain(),
+        },
+    });
+    (image, copied)
 }
 
 /// Returns what decides about the order of adoption.

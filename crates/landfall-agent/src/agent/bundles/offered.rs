@@ -50,8 +50,26 @@ impl OfferedBundles {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bundles.is_empty()
+    }
+
     pub(crate) fn offers(&self) -> &Arc<BundleOffers> {
         &self.offers
+    }
+
+    /// Returns the position of the image whose manifest was asked for first; `None` if none of them was.
+    pub(crate) fn first_asked<'a>(
+        &self,
+        names: impl Iterator<Item = &'a ImageReference> + Clone,
+        asked: &[Digest],
+    ) -> Option<usize> {
+        let is_under = |name: &ImageReference, digest: &Digest| {
+            let mut bundles = self.bundles.iter();
+            bundles.any(|bundle| bundle.images.get(name) == Some(digest))
+        };
+        let find = |digest: &Digest| names.clone().position(|name| is_under(name, digest));
+        asked.iter().find_map(find)
     }
 
     /// Returns the source of a candidate that is a bundle, and the digest of the image there.
