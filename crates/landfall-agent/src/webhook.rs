@@ -49,6 +49,10 @@ const TIMEOUT: Duration = Duration::from_secs(8);
 pub trait PrimaryProbe: std::fmt::Debug + Send + Sync {
     /// Returns false if the primary registry cannot serve the image at this moment.
     fn can_serve(&self, image: &ImageReference) -> bool;
+
+    /// Returns true if the primary registry serves the image out of a bundle at this moment, whether or not it was pushed
+    /// [spec:primary.places].
+    fn serves_in_place(&self, image: &ImageReference) -> bool;
 }
 
 /// The rules for reviews, compiled once for many.
@@ -73,7 +77,7 @@ impl WebhookRules {
     }
 
     /// Adds a probe of the primary registry in this process: an image that was deleted there is not redirected to it
-    /// from that moment on.
+    /// from that moment on, and one that it serves out of a bundle is redirected as long as the bundle is there.
     #[must_use]
     pub fn with_probe(mut self, probe: Option<Arc<dyn PrimaryProbe>>) -> WebhookRules {
         self.probe = probe;
@@ -81,7 +85,11 @@ impl WebhookRules {
     }
 
     fn primary_holds(&self, image: &ImageReference) -> bool {
-        self.primary.contains(image) && self.probe.as_ref().is_none_or(|probe| probe.can_serve(image))
+        match (&self.probe, self.primary.contains(image)) {
+            (None, is_known) => is_known,
+            (Some(probe), true) => probe.can_serve(image),
+            (Some(probe), false) => probe.serves_in_place(image),
+        }
     }
 }
 

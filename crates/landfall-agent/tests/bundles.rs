@@ -1,90 +1,27 @@
 //! Hosts without a network: everything comes from bundles.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
 
 mod common;
 
 use std::sync::Arc;
 
-use camino::Utf8Path;
 use common::agent::{Agent, wait_for, wait_for_running};
+use common::bundles::{Offline, all_images, large_image, numbered, write_bundle, write_signed};
 use common::core_archive;
-use common::offline::{Offline, all_images};
 use landfall_agent::{AgentOutcome, run_agent};
 use landfall_core::bundle::adoption::BundlePhase;
-use landfall_core::bundle::pieces::PlannedPiece;
-use landfall_core::bundle::trust::{render_key_document, render_signatures};
+use landfall_core::bundle::trust::render_key_document;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::Inventory;
 use landfall_core::settings::Compat;
 use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
-use landfall_oci::archive::open_archive;
-use landfall_oci::bundle::{BundleDraft, BundleImage, BundleOptions, BundleWriter, gather_images, write_images};
-use landfall_oci::copy::CopyOptions;
+use landfall_oci::bundle::BundleOptions;
 use landfall_testkit::image_builder::{
     FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image, zstd_frame,
 };
 use landfall_testkit::signing_key::SigningKey;
 use tokio_util::sync::CancellationToken;
-
-async fn write_bundle(path: &Utf8Path, images: &[(&str, ImageFixture)], options: BundleOptions) {
-    write_signed(path, images, options, None).await;
-}
-
-async fn write_signed(
-    path: &Utf8Path,
-    images: &[(&str, ImageFixture)],
-    options: BundleOptions,
-    key: Option<&SigningKey>,
-) {
-    let spool = tempfile::tempdir().unwrap();
-    let spool = Utf8Path::from_path(spool.path()).unwrap();
-    let archive = spool.join("images.tar");
-    let named: Vec<_> = images.iter().map(|(name, image)| (*name, image)).collect();
-    std::fs::write(&archive, oci_archive(&named)).unwrap();
-    let opened = open_archive(&archive, spool).unwrap();
-    let names: Vec<ImageReference> = opened.iter().map(|image| image.names[0].parse().unwrap()).collect();
-    let selectors: Vec<String> = opened.iter().map(|image| image.root.digest.to_string()).collect();
-    let listed = opened.iter().zip(names.iter().zip(&selectors));
-    let listed: Vec<_> = listed
-        .map(|(image, (name, selector))| BundleImage {
-            source: &*image.source,
-            selector,
-            name,
-        })
-        .collect();
-    let copy = CopyOptions {
-        referrers: true,
-        ..CopyOptions::new(4)
-    };
-    let (gathering, results) = gather_images(&listed, &copy).await;
-    results.into_iter().for_each(|result| drop(result.unwrap()));
-    let draft = BundleDraft::new(gathering.finish().unwrap(), options);
-    let signatures = key.map(|key| render_signatures(&[key.private.sign(draft.document_bytes()).unwrap()]));
-    let plan = draft.seal(signatures.as_deref().map(str::as_bytes)).unwrap();
-    let piece = PlannedPiece {
-        name: path.file_name().unwrap().to_owned(),
-        size: plan.length(),
-    };
-    let writer = BundleWriter::open(path, &[piece], plan).unwrap();
-    let results = write_images(&listed, &writer, &copy, &NoProgress).await;
-    results.into_iter().for_each(|result| drop(result.unwrap()));
-    writer.finish().unwrap();
-}
-
-/// Returns an image with a layer that has a place of its own in a bundle.
-fn large_image() -> ImageFixture {
-    let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-    FixtureBuilder::new().plain_layer(&[("large", &content)]).build()
-}
-
-fn numbered(sequence: u64) -> BundleOptions {
-    BundleOptions {
-        series: Some("store".to_owned()),
-        sequence: Some(sequence),
-        ..BundleOptions::default()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_a_network_comes_up_from_a_bundle() {

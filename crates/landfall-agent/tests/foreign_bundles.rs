@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use common::agent::{Agent, wait_for, wait_for_running};
-use common::offline::{Offline, all_images};
+use common::bundles::{Offline, all_images};
 use landfall_agent::AgentOutcome;
 use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::reference::Digest;

@@ -7,19 +7,15 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use common::Site;
-use common::agent::{Agent, wait_for, wait_for_running};
+use common::agent::{Agent, redirected_image, wait_for, wait_for_running};
 use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
 use landfall_core::status::{EventReason, NoProgress, Phase};
-use landfall_net::tls::{TlsPolicy, client_config};
 use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
 use landfall_registry::directories::RegistryDirs;
 use landfall_registry::inspect::RegistryInspector;
 use landfall_testkit::fake_registry::{Effect, Fault};
 use landfall_testkit::image_builder::{provider_image, small_image};
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,43 +39,6 @@ fn assert_up(site: &Site, case: &str, primary: bool, webhook: bool) {
 
 fn is_in_primary(site: &Site, image: &str) -> bool {
     site.status().images.get(image).is_some_and(|image| image.in_primary)
-}
-
-/// Returns the image that the webhook gives a pod, over HTTPS as kube-apiserver asks it.
-async fn redirected_image(site: &Site, image: &str) -> String {
-    let webhook = site.status().webhook.unwrap();
-    let tls = TlsPolicy {
-        insecure: false,
-        certificates: vec![std::fs::read_to_string(webhook.ca_file.unwrap()).unwrap()],
-    };
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(client_config(&tls).unwrap())
-        .no_proxy()
-        .build()
-        .unwrap();
-    let review = json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "1",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "operation": "CREATE",
-            "namespace": "default",
-            "object": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": "web", "namespace": "default"},
-                "spec": {"containers": [{"name": "web", "image": image}]},
-            },
-        },
-    });
-    let answer = client.post(&webhook.url).json(&review).send().await.unwrap();
-    let answer: serde_json::Value = answer.json().await.unwrap();
-    let patch = STANDARD.decode(answer["response"]["patch"].as_str().unwrap()).unwrap();
-    let patch: serde_json::Value = serde_json::from_slice(&patch).unwrap();
-    let replaced = patch.as_array().unwrap().iter().find(|step| step["op"] == "replace");
-    replaced.unwrap()["value"].as_str().unwrap().to_owned()
 }
 
 const NGINX: &str = "docker.io/library/nginx:1.27";

@@ -121,15 +121,32 @@ async fn image_comes_from_the_primary_registry_once_it_is_there_and_from_the_ext
     assert_eq!(webhook.image_of("nginx:1").await.as_deref(), Some(target));
 }
 
-/// A primary registry in which an image may be deleted.
+/// A primary registry in which an image may be deleted, and that may serve one out of a bundle.
 #[derive(Debug, Default)]
 struct OwnPrimary {
     is_gone: AtomicBool,
+    has_bundle: AtomicBool,
 }
 
 impl PrimaryProbe for OwnPrimary {
     fn can_serve(&self, _image: &ImageReference) -> bool {
         !self.is_gone.load(Ordering::Relaxed)
+    }
+
+    fn serves_in_place(&self, _image: &ImageReference) -> bool {
+        self.has_bundle.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn image_of_a_bundle_comes_from_the_primary_registry_while_the_bundle_is_there() {
+    let target = "127.0.0.1:5999/spectro-images/reg_5000/docker.io/library/nginx:1";
+    let elsewhere = "reg:5000/docker.io/library/nginx:1";
+    let primary = Arc::new(OwnPrimary::default());
+    let webhook = start(mk_rules("reg:5000", &[]).with_probe(Some(primary.clone())));
+    for (has_bundle, expected) in [(false, elsewhere), (true, target), (false, elsewhere)] {
+        primary.has_bundle.store(has_bundle, Ordering::Relaxed);
+        assert_eq!(webhook.image_of("nginx:1").await.as_deref(), Some(expected));
     }
 }
 

@@ -13,6 +13,7 @@ use fs_err::os::unix::fs::FileExt as _;
 use landfall_core::bundle::pieces::{
     PieceSet, PieceSetError, PlannedPiece, ZarfDescription, check_piece_sizes, find_pieces, stale_pieces,
 };
+use landfall_core::reference::Digest;
 use landfall_core::wording::quoted;
 use landfall_net::durable::{self, directory_of};
 
@@ -174,6 +175,14 @@ impl FileSet {
             return Ok(());
         }
         io::copy(&mut CheckedReader::new(self.reader()), &mut io::sink()).map(drop)
+    }
+
+    /// Compares the SHA-256 that a description in the set states, if there is one, with that of the whole file.
+    ///
+    /// # Errors
+    /// If they differ; with a [`PieceSetError`] inside.
+    pub(crate) fn compare_sha256(&self, found: &Digest) -> io::Result<()> {
+        self.stated.as_ref().map_or(Ok(()), |stated| stated.compare(found))
     }
 
     /// Reads bytes at a position. Returns fewer than asked for at the end of a piece, and none at the end of the whole.

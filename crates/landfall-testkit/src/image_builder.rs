@@ -76,15 +76,6 @@ pub fn docker_form(image: &ImageFixture) -> ImageFixture {
     }
 }
 
-/// Compresses bytes into one zstd frame.
-///
-/// # Panics
-/// Never: memory takes all writes.
-#[must_use]
-pub fn zstd_frame(bytes: &[u8]) -> Vec<u8> {
-    zstd::encode_all(bytes, 0).expect("memory takes all writes")
-}
-
 /// Returns an image for `linux/amd64` whose single layer is compressed with zstd.
 ///
 /// # Panics

@@ -13,7 +13,7 @@ use landfall_core::resolve::{Candidate, Resolver};
 use landfall_core::settings::{BundleSettings, KeySource, Settings};
 use landfall_core::wording::counted;
 use landfall_host::root::HostRoot;
-use landfall_oci::bundle::{BundleError, BundleFile, BundleSource};
+use landfall_oci::bundle::{BundleError, BundleFile};
 use landfall_oci::image::{ImageSource, TransferError};
 
 use crate::args::{HostBundleArgs, InputArgs};
@@ -52,12 +52,7 @@ pub(crate) fn load_settings_with_bundles(
     let no_settings = Settings::default();
     let settings = checked.settings.as_ref().unwrap_or(&no_settings);
     let files = bundles.open(args, settings, context)?;
-    bundles.offered = OfferedBundles::new(files.iter().map(|file| Offer {
-        id: file.id(),
-        path: file.path(),
-        document: file.document(),
-        source: Arc::new(BundleSource::new(file.clone())),
-    }));
+    bundles.offered = OfferedBundles::new(files.iter().map(Offer::of));
     loaded.inputs.bundles = bundles.offered.offers().clone();
     Ok((loaded.check(), bundles))
 }

@@ -1,5 +1,6 @@
 //! Carries out the steps of the plan. It decides the order in time alone: images in parallel, the steps of one image
-//! one after the other. A failure does not stop the other images.
+//! one after the other. An image that a pod pulls out of a bundle at this time comes next [spec:bundles.adoption]. A
+//! failure does not stop the other images.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -51,7 +52,13 @@ pub(crate) async fn apply_steps(
     causes: &Causes,
 ) -> Vec<Result<Applied, Failed>> {
     let side_by_side = active.settings.landfall.concurrency.max(1);
-    stream::iter(group_by_image(steps))
+    let mut groups = group_by_image(steps);
+    let in_order = std::iter::from_fn(move || {
+        let names = groups.iter().map(|(name, _)| name);
+        let first = active.bundles.first_asked(names, &host.asked.digests());
+        (!groups.is_empty()).then(|| groups.remove(first.unwrap_or(0)))
+    });
+    stream::iter(in_order)
         .map(|(image, steps)| {
             let span = tracing::info_span!("image", %image);
             apply_image_steps(host, active, image.to_string(), steps, causes).instrument(span)

@@ -3,6 +3,7 @@
 //! acts.
 
 mod adopting;
+mod asked;
 mod courier;
 mod foreign;
 mod keys;
@@ -38,6 +39,7 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
 
+pub(crate) use self::asked::Asked;
 pub use self::keys::configured_keys;
 pub use self::offered::{Offer, OfferedBundles};
 pub use self::shown::preference_of;
@@ -60,6 +62,8 @@ pub(crate) struct Bundles {
     /// Problems of files that are events already, by path.
     reported: BTreeMap<String, String>,
     offered: Arc<OfferedBundles>,
+    /// Mount points of sticks from which everything was taken. They are unmounted once nobody has a file of them open.
+    finished: Vec<Utf8PathBuf>,
 }
 
 impl Bundles {
@@ -73,6 +77,7 @@ impl Bundles {
             noted: Vec::new(),
             reported: BTreeMap::new(),
             offered: Arc::default(),
+            finished: Vec::new(),
         }
     }
 
@@ -105,20 +110,24 @@ impl Bundles {
         for opened in self.opened.values_mut() {
             opened.decide(host, active, ledger).await?;
         }
+        self.offer();
         self.remember(ledger)?;
         self.show(host, ledger, problems).await;
-        Ok(self.offer())
+        Ok(self.offered.clone())
     }
 
     /// Returns the bundles that images are taken from.
-    fn offer(&mut self) -> Arc<OfferedBundles> {
+    pub(crate) fn offered(&self) -> &Arc<OfferedBundles> {
+        &self.offered
+    }
+
+    fn offer(&mut self) {
         let order = order_of_preference(&self.opened);
         let taken = order.iter().filter_map(|id| self.opened.get(id));
         let offered = OfferedBundles::new(taken.filter(|opened| opened.is_taken()).filter_map(Opened::offer));
         if offered != *self.offered {
             self.offered = Arc::new(offered);
         }
-        self.offered.clone()
     }
 
     /// Keeps bundles that are still there, adds new ones, drops those that are gone. `known` are files of other formats
@@ -217,7 +226,8 @@ impl Bundles {
             let others: Vec<_> = others.filter(|shown| self.reported.contains_key(&shown.path)).collect();
             self.report_problems(host, of_foreign.iter().chain(&others)).await;
         }
-        Ok(self.offer())
+        self.offer();
+        Ok(self.offered.clone())
     }
 
     /// Leaves each image to the preferred bundle that has it.
@@ -247,25 +257,27 @@ impl Bundles {
         }
     }
 
-    /// Lets the embedded registry serve the images of taken bundles out of their files, before they are adopted.
-    pub(crate) async fn serve(&mut self, registry: Option<Arc<Registry>>, active: &ActiveConfig) {
+    /// Lets the embedded registry and the node-local mirror serve the images of taken bundles out of their files, before
+    /// they are adopted.
+    pub(crate) async fn serve(&mut self, host: &Host, registry: Option<&Arc<Registry>>, active: &ActiveConfig) {
+        let has_server = registry.is_some() || active.settings.landfall.mirror.enable;
         for opened in self.opened.values_mut() {
+            let Content::Own { source, .. } = &opened.content else {
+                continue;
+            };
             // Also after it was adopted: an image that is damaged in the store is served all the same.
-            let is_wanted = opened.is_taken();
-            match (&registry, &opened.served) {
-                (Some(registry), None) if is_wanted => {
-                    let Content::Own { source, .. } = &opened.content else {
-                        continue;
-                    };
+            let is_wanted = has_server && opened.is_taken();
+            match &mut opened.served {
+                None if is_wanted => {
                     let place = Place::open(Arc::new(source.clone()), active.primary_names()).await;
-                    match Served::add(place, registry.clone()) {
+                    match Served::add(place, host.places.clone(), registry.cloned()) {
                         Ok(served) => opened.served = Some(served),
                         Err(error) => tracing::warn!(bundle = %opened.path, %error, "a bundle is not served in place"),
                     }
                 }
-                (None, Some(_)) => opened.withdraw_place(),
-                (Some(_), Some(_)) if !is_wanted => opened.withdraw_place(),
-                (Some(_) | None, _) => {}
+                Some(served) if is_wanted => served.registry = registry.cloned(),
+                Some(_) => opened.withdraw_place(),
+                None => {}
             }
         }
     }
@@ -314,15 +326,23 @@ impl Bundles {
             let mut on_stick = self.opened.values().filter(|opened| opened.path.starts_with(path));
             on_stick.all(Opened::is_done) && self.foreign.are_read_below(&path.to_owned())
         };
-        let finished: Vec<_> = self.sticks.mounted().filter(|path| is_done(path)).cloned().collect();
-        for path in finished {
-            let on_stick = self.opened.extract_if(.., |_, opened| opened.path.starts_with(&path));
+        self.finished = self.sticks.mounted().filter(|path| is_done(path)).cloned().collect();
+        for path in &self.finished {
+            let on_stick = self.opened.extract_if(.., |_, opened| opened.path.starts_with(path));
             on_stick.for_each(|(_, mut opened)| opened.withdraw_place());
-            self.sticks.release(&path).await;
         }
+        self.offer();
         self.remember(ledger)?;
         self.show_all(host, ledger).await;
         Ok(())
+    }
+
+    /// Unmounts the sticks from which [`Bundles::adopt`] took everything. Until the caller has dropped the bundles that
+    /// were offered before, their file systems are in use.
+    pub(crate) async fn release_sticks(&mut self) {
+        for path in std::mem::take(&mut self.finished) {
+            self.sticks.release(&path).await;
+        }
     }
 
     /// Writes into the ledger what cannot be observed once a bundle is gone.

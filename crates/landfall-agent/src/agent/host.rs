@@ -8,10 +8,12 @@ use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink}
 use landfall_host::root::HostRoot;
 use landfall_net::state_file::SetAside;
 use landfall_oci::client::UploadJournal;
+use landfall_oci::content::places::Places;
 use landfall_oci::store::ContentStore;
 use landfall_registry::directories::RegistryDirs;
 use tokio::sync::Notify;
 
+use crate::agent::bundles::Asked;
 use crate::events::EventLog;
 use crate::failure::explain_unusable_state_dir;
 use crate::metrics::Metrics;
@@ -27,6 +29,10 @@ pub(crate) struct Host {
     pub(crate) state_dir: Utf8PathBuf,
     pub(crate) root: HostRoot,
     pub(crate) store: ContentStore,
+    /// The bundles that the embedded registry and the node-local mirror look into.
+    pub(crate) places: Arc<Places>,
+    /// The content that pods pull out of them.
+    pub(crate) asked: Asked,
     /// The journal of upload sessions at the primary registry. It outlives a power cut.
     pub(crate) uploads: Option<UploadJournal>,
     pub(crate) events: EventLog,
@@ -66,9 +72,12 @@ impl Host {
             .map_err(|error| explain_unusable_state_dir(&state_dir, error))?;
         let status = StatusStore::new(&state_dir, health.clone());
         let metrics = Metrics::new();
+        let places = Arc::<Places>::default();
         let host = Host {
             root: HostRoot::new(options.root.clone()),
             store,
+            asked: Asked::of(&places),
+            places,
             uploads,
             events,
             status,

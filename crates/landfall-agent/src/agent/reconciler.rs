@@ -188,16 +188,23 @@ impl Reconciler {
         Ok(end)
     }
 
-    /// Copies the rest of the bundles into the content store. Returns true if a file changed meanwhile.
+    /// Copies the rest of the bundles into the content store. Returns true if the next pass is to begin at once, because
+    /// a file changed or a pass was asked for meanwhile.
     async fn adopt_bundles(&mut self) -> anyhow::Result<bool> {
         let Some(active) = self.config.active().cloned() else {
             return Ok(false);
         };
         let changed = self.config.files_changed();
         tokio::select! {
-            adopted = self.bundles.adopt(&self.host, &active, &mut self.ledger) => adopted.map(|()| false),
-            _changed = changed => Ok(true),
+            adopted = self.bundles.adopt(&self.host, &active, &mut self.ledger) => adopted?,
+            _changed = changed => return Ok(true),
+            // E.g. a stick came or went. What has arrived is kept, and the next pass goes on with the rest.
+            () = self.host.wake.notified() => return Ok(true),
         }
+        drop(active);
+        self.config.offer(&self.host, self.bundles.offered());
+        self.bundles.release_sticks().await;
+        Ok(false)
     }
 
     /// Does the work at the end of a pass, and shows its result.
@@ -300,11 +307,13 @@ impl Reconciler {
             self.config.offer(&self.host, &bundles);
         }
         let active = self.active()?;
-        // A host that was up before serves at once what it served then.
-        if self.ledger.get().baseline.is_some() {
+        // A host that was up before serves at once what it served then, and any host what its bundles have: pods do not
+        // wait until they are copied.
+        if self.ledger.get().baseline.is_some() || !active.bundles.is_empty() {
             let known = self.known_images();
             self.services.resume(&self.host, &active, known).await;
         }
+        self.serve_bundles(&active).await;
         self.services.status_api.ensure(&self.host, &active.settings).await?;
         if self.role == Role::Host && lacks_images(&self.host, &active) {
             self.read_foreign_bundles(&active).await?;
@@ -324,14 +333,18 @@ impl Reconciler {
         Ok(())
     }
 
+    async fn serve_bundles(&mut self, active: &ActiveConfig) {
+        let registry = self.services.primary.embedded_registry();
+        self.bundles.serve(&self.host, registry.as_ref(), active).await;
+    }
+
     /// Brings up the primary registry and pushes the images that it lacks.
     async fn fill_primary(&mut self) -> anyhow::Result<String> {
         let active = self.active()?;
         match self.services.primary.ensure(&self.host, &active).await? {
             PrimaryState::NotConfigured => Ok("no primary registry is configured".to_owned()),
             PrimaryState::Ready => {
-                let registry = self.services.primary.embedded_registry();
-                self.bundles.serve(registry, &active).await;
+                self.serve_bundles(&active).await;
                 let primary = &self.services.primary;
                 primary
                     .forget_lost_images(&self.host, &active, &mut self.ledger)

@@ -10,7 +10,7 @@
 )]
 
 pub mod agent;
-pub mod offline;
+pub mod bundles;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -165,18 +165,19 @@ pub struct PendingImage {
     pub planned: Option<usize>,
 }
 
-/// Returns the order of adoption, as positions in `images`: first the images that pods asked for, in that order, then
-/// those of the profiles, then the others by name. `asked` holds digests of manifests and blobs.
+/// Returns the position of the image that is adopted next: first those that pods asked for, in that order, then those of
+/// the profiles, then the others by name. `asked` holds digests of manifests and blobs. `None` if there is no image.
 #[must_use]
-pub fn order_of_adoption(images: &[PendingImage], asked: &[Digest]) -> Vec<usize> {
-    let first_asked = |image: &PendingImage| asked.iter().position(|digest| image.content.contains(digest));
-    let mut order: Vec<usize> = (0..images.len()).collect();
-    order.sort_by_cached_key(|&number| {
-        let image = &images[number];
-        let rank = |position: Option<usize>| position.unwrap_or(usize::MAX);
-        (rank(first_asked(image)), rank(image.planned), image.name.clone())
-    });
-    order
+pub fn next_to_adopt(images: &[PendingImage], asked: &[Digest]) -> Option<usize> {
+    let first_of = |is_meant: &dyn Fn(&PendingImage) -> bool| {
+        let meant = images.iter().enumerate().filter(|(_, image)| is_meant(image));
+        let first = meant.min_by_key(|(_, image)| (image.planned.unwrap_or(usize::MAX), &image.name));
+        first.map(|(number, _)| number)
+    };
+    let of_pods = asked
+        .iter()
+        .find_map(|digest| first_of(&|image| image.content.contains(digest)));
+    of_pods.or_else(|| first_of(&|_| true))
 }
 
 /// The bundle counts on blobs that the site does not have.

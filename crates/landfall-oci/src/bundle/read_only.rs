@@ -1,5 +1,6 @@
 //! An open bundle as a place that a server looks into: its images by their full names, and its blobs where they lie.
 
+use camino::Utf8Path;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use landfall_core::reference::{Digest, ImageReference};
@@ -11,6 +12,10 @@ use crate::image::{BlobStream, ImageSource, TransferError};
 impl ReadOnlyContent for BundleSource {
     fn describe(&self) -> String {
         ImageSource::describe(self)
+    }
+
+    fn path(&self) -> Option<&Utf8Path> {
+        Some(self.file.path())
     }
 
     fn images(&self) -> Vec<(ImageReference, Digest)> {

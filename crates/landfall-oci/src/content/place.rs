@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use camino::Utf8Path;
 use futures_util::{TryStreamExt, stream};
 use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository};
@@ -126,6 +127,12 @@ impl Place {
     #[must_use]
     pub fn describe(&self) -> &str {
         self.reads.place()
+    }
+
+    /// Returns the path of the content, if it is a file.
+    #[must_use]
+    pub fn path(&self) -> Option<&Utf8Path> {
+        self.content.path()
     }
 
     /// Returns a manifest of an image, or of an index entry.

@@ -73,6 +73,15 @@ impl Places {
         place.remove();
     }
 
+    /// Removes the places that `is_gone` tells, as [`Places::remove`] does.
+    pub fn remove_where(&self, is_gone: impl Fn(&Place) -> bool) {
+        let places = self.places.load_full();
+        places
+            .iter()
+            .filter(|place| is_gone(place))
+            .for_each(|place| self.remove(place));
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.load().is_empty()

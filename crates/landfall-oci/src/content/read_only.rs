@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use camino::Utf8Path;
 use futures_util::future::BoxFuture;
 use landfall_core::reference::{Digest, ImageReference};
 
@@ -17,6 +18,11 @@ pub const CHUNK_SIZE_MAX: usize = 256 * 1024;
 pub trait ReadOnlyContent: fmt::Debug + Send + Sync {
     /// Returns the name of the content in messages, e.g. `bundle site-7.tar.zst`.
     fn describe(&self) -> String;
+
+    /// Returns the path of the file, or of the first of its pieces; `None` for content that is no file.
+    fn path(&self) -> Option<&Utf8Path> {
+        None
+    }
 
     /// Returns the images by their full names, with the digests of their manifests or indexes. A signature or another
     /// referrer has the name of its image, with its own tag, or with its digest alone.

@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::io::{self, Read};
 
 use landfall_core::bundle::pieces::PieceSetError;
+use landfall_core::reference::Digest;
 
 use super::{FileSet, FileSetReader, refuse};
 use crate::digest::{Algorithm, Digester};
@@ -16,6 +17,19 @@ pub(super) struct StatedSha256 {
     pub(super) file: String,
     /// Hexadecimal digits in lower case.
     pub(super) sha256: String,
+}
+
+impl StatedSha256 {
+    pub(super) fn compare(&self, found: &Digest) -> io::Result<()> {
+        match found.hex() == self.sha256 {
+            true => Ok(()),
+            false => Err(refuse(PieceSetError::Sha256 {
+                file: self.file.clone(),
+                expected: self.sha256.clone(),
+                found: found.hex().to_owned(),
+            })),
+        }
+    }
 }
 
 /// Reader of a [`FileSet`] from its beginning to its end. The end is an error if a description in the set states another
@@ -37,17 +51,9 @@ impl<S: Borrow<FileSet>> CheckedReader<S> {
     }
 
     fn check_end(&self) -> io::Result<()> {
-        let (Some(stated), Some(digester)) = (&self.reader.set.borrow().stated, &self.digester) else {
-            return Ok(());
-        };
-        let found = digester.clone().finish();
-        match found.hex() == stated.sha256 {
-            true => Ok(()),
-            false => Err(refuse(PieceSetError::Sha256 {
-                file: stated.file.clone(),
-                expected: stated.sha256.clone(),
-                found: found.hex().to_owned(),
-            })),
+        match &self.digester {
+            Some(digester) => self.reader.set.borrow().compare_sha256(&digester.clone().finish()),
+            None => Ok(()),
         }
     }
 }

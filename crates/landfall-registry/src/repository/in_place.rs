@@ -13,6 +13,24 @@ use landfall_oci::store::error::StoreError;
 use crate::repository::Registry;
 
 impl Registry {
+    /// Looks behind the store into these places, which others may look into as well.
+    #[must_use]
+    pub fn with_places(self, places: Arc<Places>) -> Registry {
+        Registry { places, ..self }
+    }
+
+    /// Returns true if a repository serves an image at this moment out of a place, whole. Most images are in no place,
+    /// and are told by a look into memory. Blocks.
+    ///
+    /// # Errors
+    /// Returns an error if the disk fails.
+    pub fn serves_in_place(&self, name: &Repository, selector: &str) -> Result<bool, StoreError> {
+        match self.find_in_place(name, selector) {
+            Some(_) => self.can_serve(name, selector),
+            None => Ok(false),
+        }
+    }
+
     /// Returns the places that the registry looks into behind its store. [`Registry::add_place`] and
     /// [`Registry::remove_place`] change them.
     #[must_use]

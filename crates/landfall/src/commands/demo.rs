@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use landfall_agent::status::read_status;
-use landfall_agent::{AgentOptions, Listeners, OfferedBundles, run_agent};
+use landfall_agent::{AgentOptions, Listeners, Offer, OfferedBundles, run_agent};
 use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::{NamedText, render_text};
@@ -32,8 +32,8 @@ use landfall_core::status::{AgentStatus, BundleStatus, Phase};
 use landfall_core::wording::counted;
 use landfall_host::files::write_atomic;
 use landfall_net::serve::listen;
+use landfall_oci::bundle::BundleFile;
 use landfall_oci::bundle::signature::PrivateKey;
-use landfall_oci::bundle::{BundleFile, BundleSource};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -191,7 +191,7 @@ impl Site {
     fn offered(&self) -> OfferedBundles {
         match &self.origin {
             Origin::Upstream(_) => OfferedBundles::default(),
-            Origin::Bundle(file) => OfferedBundles::new(iter::once((file.clone(), BundleSource::new(file.clone())))),
+            Origin::Bundle(file) => OfferedBundles::new(iter::once(Offer::of(file))),
         }
     }
 

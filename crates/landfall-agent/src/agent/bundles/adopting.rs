@@ -3,50 +3,77 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use landfall_core::bundle::adoption::{PendingImage, order_of_adoption};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use landfall_core::bundle::adoption::{PendingImage, next_step, next_to_adopt};
 use landfall_core::bundle::document::BundledImage;
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::parse_manifest;
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::status::EventReason;
+use landfall_core::status::{EventReason, ProgressEvent};
 use landfall_core::wording::counted;
 use landfall_host::facts::own_platform;
-use landfall_oci::copy::{CopyOptions, ImageCopy, copy_images};
+use landfall_oci::copy::{CopyOptions, copy_image};
 use landfall_oci::image::{ImageSource, TransferError};
 use landfall_oci::store::source_and_sink::StoreSink;
 use tokio::time::Instant;
 
-use super::opened::{Opened, Served};
+use super::opened::Opened;
 use super::trust::refuse_image;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::failure::find_hint;
 
 impl Opened {
-    /// Copies the images that the content store lacks. An image that fails does not stop the others.
+    /// Copies the images that the content store lacks. An image that fails does not stop the others. The next image is
+    /// chosen when there is room for it: a pod may ask for another one while a large bundle is being copied.
     pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig, missing: &[BundledImage]) {
         let Some(source) = self.content.source() else {
             return;
         };
-        let asked = self.served.as_mut().map_or_else(Vec::new, Served::take_reads);
-        let pending = describe(&*source, missing, active).await;
+        let (mut pending, mut images) = (describe(&*source, missing, active).await, missing.to_vec());
         let begun = Instant::now();
-        let (mut wanted, mut failures) = (Vec::new(), Vec::new());
-        for number in order_of_adoption(&pending, &asked) {
-            let image = &missing[number];
-            match refuse_image(&active.settings.landfall.bundles, &host.root, &*source, &image.digest).await {
-                Ok(()) => wanted.push(Wanted::new(image)),
+        let (mut adopted, mut bytes, mut failures) = (0, 0, Vec::new());
+        let mut copies = FuturesUnordered::new();
+        loop {
+            while copies.len() < active.settings.landfall.concurrency.max(1)
+                && let Some(next) = next_to_adopt(&pending, &host.asked.digests())
+            {
+                pending.swap_remove(next);
+                copies.push(copy_one(host, active, &source, images.swap_remove(next)));
+            }
+            let Some((image, copied)) = copies.next().await else {
+                break;
+            };
+            match copied {
+                Ok(read) => {
+                    host.metrics.adopted.inc_by(read);
+                    (adopted, bytes) = (adopted + 1, bytes + read);
+                    self.show_adopted(host, &image, missing.len() - adopted);
+                }
                 Err(error) => failures.push((image.name.canonical(), error)),
             }
         }
-        let bytes = copy_all(host, active, &source, &wanted, &mut failures).await;
+        drop(copies);
         self.bad = failures
             .iter()
             .filter(|(_, error)| matches!(error.kind, FailureKind::Corrupt | FailureKind::WrongLength))
             .map(|(name, _)| name.clone())
             .collect();
-        host.metrics.adopted.inc_by(bytes);
-        self.report(host, wanted.len(), bytes, begun, &failures).await;
+        self.report(host, adopted, bytes, begun, &failures).await;
+    }
+
+    /// Shows in the status that an image was adopted. The others are shown as they were at the begin.
+    fn show_adopted(&self, host: &Host, image: &BundledImage, missing: usize) {
+        let (id, name, facts) = (self.content.id().as_str(), image.name.to_string(), self.facts(missing));
+        host.status.update(|status| {
+            let mut bundles = status.bundles.iter_mut();
+            if let Some(shown) = bundles.find(|bundle| bundle.id.as_deref() == Some(id)) {
+                shown.phase = next_step(&facts).0;
+                shown.adopted = facts.adopted;
+                shown.missing.retain(|missing| *missing != name);
+            }
+        });
     }
 
     async fn report(
@@ -82,95 +109,44 @@ impl Opened {
     }
 }
 
-/// An image that is to be copied.
-#[derive(Debug)]
-struct Wanted {
-    name: ImageReference,
-    digest: String,
-    has_companions: bool,
-}
-
-impl Wanted {
-    fn new(image: &BundledImage) -> Wanted {
-        Wanted {
-            name: image.name.canonical(),
-            digest: image.digest.to_string(),
-            has_companions: !image.companions.is_empty(),
-        }
-    }
-}
-
-/// Copies images with their companions, and returns the number of bytes that were read.
-async fn copy_all(
+/// Copies an image with its companions, if the host takes it, and returns the number of bytes that were read.
+async fn copy_one(
     host: &Host,
     active: &ActiveConfig,
     source: &Arc<dyn ImageSource>,
-    wanted: &[Wanted],
-    failures: &mut Vec<(ImageReference, TransferError)>,
-) -> u64 {
-    let copying = Copying { host, active, source };
-    let all: Vec<&Wanted> = wanted.iter().collect();
-    let (mut bytes, failed) = copying.copy(&all, Companions::Taken).await;
-    let is_failed = |image: &&Wanted| image.has_companions && failed.iter().any(|(name, _)| *name == image.name);
-    let again: Vec<&Wanted> = wanted.iter().filter(is_failed).collect();
-    failures.extend(failed);
-    if !again.is_empty() {
-        // Pods can run an image whose signature is damaged. What is missing is told all the same.
-        bytes += copying.copy(&again, Companions::LeftOut).await.0;
-    }
-    bytes
-}
-
-/// Decision about the companions of the images that are copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Companions {
-    Taken,
-    LeftOut,
-}
-
-/// Copies out of one bundle.
-struct Copying<'a> {
-    host: &'a Host,
-    active: &'a ActiveConfig,
-    source: &'a Arc<dyn ImageSource>,
-}
-
-impl Copying<'_> {
-    /// Copies images. Returns the number of bytes that were read, and what failed.
-    async fn copy(&self, wanted: &[&Wanted], companions: Companions) -> (u64, Vec<(ImageReference, TransferError)>) {
-        let sink = |image: &&Wanted| {
-            StoreSink::omitting(self.host.store.clone(), self.source.clone(), own_platform())
-                .with_referrers_of(&image.name)
+    image: BundledImage,
+) -> (BundledImage, Result<u64, TransferError>) {
+    let name = image.name.canonical();
+    let sink = StoreSink::omitting(host.store.clone(), source.clone(), own_platform()).with_referrers_of(&name);
+    let copy = async |options: &CopyOptions| {
+        let selector = image.digest.as_str();
+        copy_image(&**source, selector, &sink, Some(&name), options, &*host.meter).await
+    };
+    let copied = async {
+        refuse_image(&active.settings.landfall.bundles, &host.root, &**source, &image.digest).await?;
+        let with_companions = CopyOptions {
+            referrers: true,
+            ..active.local.clone()
         };
-        let sinks: Vec<StoreSink> = wanted.iter().map(sink).collect();
-        let copies: Vec<_> = wanted
-            .iter()
-            .zip(&sinks)
-            .map(|(image, sink)| ImageCopy {
-                source: &**self.source,
-                selector: &image.digest,
-                sink,
-                name: Some(&image.name),
-                expected: None,
-            })
-            .collect();
-        let options = CopyOptions {
-            referrers: companions == Companions::Taken,
-            ..self.active.local.clone()
-        };
-        let results = copy_images(&copies, &options, &*self.host.meter).await;
-        let (mut bytes, mut failures) = (0, Vec::new());
-        for (image, result) in wanted.iter().zip(results) {
-            match result {
-                Ok(report) => bytes += report.bytes_moved,
-                Err(failure) => {
-                    bytes += failure.so_far.map_or(0, |report| report.bytes_moved);
-                    failures.push((image.name.clone(), failure.error));
-                }
-            }
+        let copied = copy(&with_companions).await;
+        if copied.is_err() && !image.companions.is_empty() {
+            // Pods can run an image whose signature is damaged. What is missing is told all the same.
+            drop(copy(&active.local).await);
         }
-        (bytes, failures)
-    }
+        copied
+    };
+    let copied = copied.await.map(|report| report.bytes_moved);
+    host.progress(match &copied {
+        Ok(_) => ProgressEvent::ImageFinished {
+            image: name.to_string(),
+        },
+        Err(error) => ProgressEvent::ImageFailed {
+            image: name.to_string(),
+            error: error.chain(),
+        },
+    });
+    drop(sink);
+    (image, copied)
 }
 
 /// Returns what decides about the order of adoption.

@@ -8,6 +8,7 @@ use landfall_core::bundle::document::BundleDocument;
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::{BundleOffers, Candidate, Why};
+use landfall_oci::bundle::{BundleFile, BundleSource};
 use landfall_oci::image::{ImageSource, TransferError};
 
 /// Bundles, the preferred one first, in the order of [`BundleOffers`].
@@ -24,6 +25,19 @@ pub struct Offer<'a> {
     pub path: &'a Utf8Path,
     pub document: &'a BundleDocument,
     pub source: Arc<dyn ImageSource>,
+}
+
+impl Offer<'_> {
+    /// Offers a bundle that is read in place.
+    #[must_use]
+    pub fn of(file: &Arc<BundleFile>) -> Offer<'_> {
+        Offer {
+            id: file.id(),
+            path: file.path(),
+            document: file.document(),
+            source: Arc::new(BundleSource::new(file.clone())),
+        }
+    }
 }
 
 /// A bundle that images are taken from.
@@ -69,8 +83,27 @@ impl OfferedBundles {
     }
 
     #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bundles.is_empty()
+    }
+
+    #[must_use]
     pub fn offers(&self) -> &Arc<BundleOffers> {
         &self.offers
+    }
+
+    /// Returns the position of the image whose manifest was asked for first; `None` if none of them was.
+    pub(crate) fn first_asked<'a>(
+        &self,
+        names: impl Iterator<Item = &'a ImageReference> + Clone,
+        asked: &[Digest],
+    ) -> Option<usize> {
+        let is_under = |name: &ImageReference, digest: &Digest| {
+            let mut bundles = self.bundles.iter();
+            bundles.any(|bundle| bundle.images.get(name) == Some(digest))
+        };
+        let find = |digest: &Digest| names.clone().position(|name| is_under(name, digest));
+        asked.iter().find_map(find)
     }
 
     /// Returns the source of a candidate that is a bundle, and the digest of the image there.

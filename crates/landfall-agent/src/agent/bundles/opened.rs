@@ -12,11 +12,10 @@ use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::EventReason;
 use landfall_oci::bundle::{BundleFile, BundleSource};
 use landfall_oci::content::place::Place;
-use landfall_oci::content::places::TooManyPlaces;
+use landfall_oci::content::places::{Places, TooManyPlaces};
 use landfall_oci::image::ImageSource;
 use landfall_oci::store::ContentStore;
 use landfall_registry::Registry;
-use tokio::sync::broadcast;
 
 use super::courier::{Outcome, existing_receipt, write_needs, write_receipt};
 use super::foreign::ForeignContent;
@@ -41,7 +40,7 @@ pub(super) struct Opened {
     decided_by: Option<Arc<landfall_core::settings::Settings>>,
     /// The reason why it is refused, or why an image could not be adopted, with a hint.
     pub(super) problem: Option<(String, Option<String>)>,
-    /// The place in the embedded registry, while it is served there.
+    /// The place behind registry and mirror, while it is served there.
     pub(super) served: Option<Served>,
     /// Images that a preferred bundle has under the same name.
     superseded: HashSet<ImageReference>,
@@ -98,31 +97,33 @@ impl Content {
     }
 }
 
-/// The place of a bundle in the embedded registry.
+/// The place of a bundle behind the embedded registry and the node-local mirror.
 #[derive(Debug)]
 pub(super) struct Served {
     place: Arc<Place>,
-    registry: Arc<Registry>,
-    /// The content that pods pull out of places.
-    reads: broadcast::Receiver<Digest>,
+    places: Arc<Places>,
+    /// The embedded registry, while it is served: it is told of the end.
+    pub(super) registry: Option<Arc<Registry>>,
 }
 
 impl Served {
-    pub(super) fn add(place: Arc<Place>, registry: Arc<Registry>) -> Result<Served, TooManyPlaces> {
-        let reads = registry.places().watch_reads();
-        registry.add_place(&place)?;
-        Ok(Served { place, registry, reads })
+    pub(super) fn add(
+        place: Arc<Place>,
+        places: Arc<Places>,
+        registry: Option<Arc<Registry>>,
+    ) -> Result<Served, TooManyPlaces> {
+        places.add(&place)?;
+        Ok(Served {
+            place,
+            places,
+            registry,
+        })
     }
 
-    /// Returns what pods asked for since the last call, each once, in that order.
-    pub(super) fn take_reads(&mut self) -> Vec<Digest> {
-        let mut asked: Vec<Digest> = Vec::new();
-        loop {
-            match self.reads.try_recv() {
-                Ok(digest) if !asked.contains(&digest) => asked.push(digest),
-                Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {}
-                Err(_) => return asked,
-            }
+    fn withdraw(self) {
+        match self.registry {
+            Some(registry) => registry.remove_place(&self.place),
+            None => self.places.remove(&self.place),
         }
     }
 }
@@ -352,10 +353,10 @@ impl Opened {
         })
     }
 
-    /// Takes the bundle out of the registry: reads of it that are under way end.
+    /// Takes the bundle out of registry and mirror: reads of it that are under way end.
     pub(super) fn withdraw_place(&mut self) {
         if let Some(served) = self.served.take() {
-            served.registry.remove_place(&served.place);
+            served.withdraw();
         }
     }
 }

@@ -14,8 +14,11 @@ use crate::agent::host::Host;
 
 /// Labels of file systems with bundles: Landfall's own, and that of Palette's images.
 const LABELS: [&str; 2] = ["LANDFALL", "COS_CONTENT"];
-/// Directory in which udev links devices by the label of their file system.
-const BY_LABEL: &str = "/dev/disk/by-label";
+/// Directories in which udev links devices by a label: that of the file system, and that of the partition, for file
+/// systems without one, e.g. squashfs.
+const BY_LABEL: [&str; 2] = ["/dev/disk/by-label", "/dev/disk/by-partlabel"];
+/// Directory with the kernel's knowledge of block devices.
+const BLOCK_DEVICES: &str = "/sys/class/block";
 /// Nothing on a stick is run, and no device or owner on it counts.
 const OPTIONS: &str = "ro,nosuid,nodev,noexec";
 
@@ -24,8 +27,11 @@ pub(super) trait Mounter: fmt::Debug + Send + Sync {
     /// Mounts a device for reading. Blocks.
     fn mount(&self, device: &Utf8Path, target: &Utf8Path) -> io::Result<()>;
 
-    /// Unmounts, also if the device is gone or in use. Blocks.
+    /// Unmounts a file system that is not in use. Blocks.
     fn unmount(&self, target: &Utf8Path) -> io::Result<()>;
+
+    /// Unmounts, also if the device is gone or in use. Blocks.
+    fn detach(&self, target: &Utf8Path) -> io::Result<()>;
 }
 
 /// The system's own `mount`, which knows the types of file systems.
@@ -38,6 +44,10 @@ impl Mounter for SystemMounter {
     }
 
     fn unmount(&self, target: &Utf8Path) -> io::Result<()> {
+        run("umount", &["--", target.as_str()])
+    }
+
+    fn detach(&self, target: &Utf8Path) -> io::Result<()> {
         run("umount", &["-l", "--", target.as_str()])
     }
 }
@@ -55,6 +65,10 @@ impl Mounter for LinkMounter {
     fn unmount(&self, target: &Utf8Path) -> io::Result<()> {
         fs::remove_file(target)
     }
+
+    fn detach(&self, target: &Utf8Path) -> io::Result<()> {
+        self.unmount(target)
+    }
 }
 
 fn run(program: &str, arguments: &[&str]) -> io::Result<()> {
@@ -67,13 +81,43 @@ fn run(program: &str, arguments: &[&str]) -> io::Result<()> {
     }
 }
 
+/// A block device with a label of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Device {
+    pub(super) path: Utf8PathBuf,
+    /// Number that the kernel gives each medium once: another stick may come under the same path.
+    pub(super) medium: Option<String>,
+}
+
 /// Returns the devices with a label of ours.
-pub(super) fn list_labels(root: &HostRoot) -> Vec<(&'static str, Utf8PathBuf)> {
-    let Ok(directory) = root.join(Utf8Path::new(BY_LABEL)) else {
-        return Vec::new();
+pub(super) fn list_labels(root: &HostRoot) -> Vec<(&'static str, Device)> {
+    let directories: Vec<_> = BY_LABEL
+        .iter()
+        .filter_map(|directory| root.join(Utf8Path::new(directory)).ok())
+        .collect();
+    let device = |label: &'static str| {
+        let mut links = directories.iter().map(|directory| directory.join(label));
+        let path = links.find_map(|link| link.canonicalize_utf8().ok())?;
+        let medium = medium_of(root, &path);
+        Some((label, Device { path, medium }))
     };
-    let device = |label: &'static str| Some((label, directory.join(label).canonicalize_utf8().ok()?));
     LABELS.into_iter().filter_map(device).collect()
+}
+
+/// Returns the directory in which each stick has a mount point, under its label.
+pub(super) fn mount_points(host: &Host) -> Utf8PathBuf {
+    host.state_dir.join("sticks")
+}
+
+/// Returns the number of the medium in a device, or in the device of which it is a partition. `None` before Linux 5.15.
+fn medium_of(root: &HostRoot, device: &Utf8Path) -> Option<String> {
+    let directory = root.join(Utf8Path::new(BLOCK_DEVICES)).ok()?;
+    let own = directory.join(device.file_name()?).canonicalize_utf8().ok()?;
+    let mut files = [own.as_path(), own.parent()?]
+        .map(|path| path.join("diskseq"))
+        .into_iter();
+    let number = files.find_map(|path| fs::read_to_string(path).ok())?;
+    Some(number.trim().to_owned())
 }
 
 /// The sticks of this host.
@@ -82,9 +126,9 @@ pub(super) struct Sticks {
     directory: Utf8PathBuf,
     mounter: Arc<dyn Mounter>,
     /// Mounted sticks: label to device and mount point.
-    mounted: BTreeMap<&'static str, (Utf8PathBuf, Utf8PathBuf)>,
+    mounted: BTreeMap<&'static str, (Device, Utf8PathBuf)>,
     /// Sticks from which everything was taken, until they are pulled.
-    done: BTreeMap<&'static str, Utf8PathBuf>,
+    done: BTreeMap<&'static str, Device>,
 }
 
 impl Sticks {
@@ -94,7 +138,7 @@ impl Sticks {
             false => Arc::new(LinkMounter),
         };
         Sticks {
-            directory: host.state_dir.join("sticks"),
+            directory: mount_points(host),
             mounter,
             mounted: BTreeMap::new(),
             done: BTreeMap::new(),
@@ -119,36 +163,44 @@ impl Sticks {
             .extract_if(.., |label, (device, _)| found.get(label) != Some(device));
         let pulled: Vec<_> = pulled.map(|(_, (_, target))| target).collect();
         for target in pulled {
-            self.unmount(target).await;
+            self.call(target, |mounter, target| mounter.detach(target)).await;
         }
         for (label, device) in found {
             if self.mounted.contains_key(label) || self.done.contains_key(label) {
                 continue;
             }
             let target = self.directory.join(label);
-            let (mounter, from, to) = (self.mounter.clone(), device.clone(), target.clone());
+            let (mounter, from, to) = (self.mounter.clone(), device.path.clone(), target.clone());
             let mounted = tokio::task::spawn_blocking(move || mount_at(&*mounter, &from, &to)).await;
             match mounted.map_err(io::Error::other).flatten() {
                 Ok(()) => drop(self.mounted.insert(label, (device, target))),
-                Err(error) => tracing::warn!(%device, %error, "a stick cannot be mounted"),
+                Err(error) => tracing::warn!(device = %device.path, %error, "a stick cannot be mounted"),
             }
         }
         self.mounted().cloned().collect()
     }
 
-    /// Unmounts a stick from which everything was taken. It can be pulled without loss.
+    /// Unmounts a stick from which everything was taken. It can be pulled without loss. A pod that still reads from it
+    /// delays the end of the file system, not that of the mount.
     pub(super) async fn release(&mut self, target: &Utf8Path) {
         let released = self.mounted.extract_if(.., |_, (_, mounted)| mounted == target);
         let released: Vec<_> = released.collect();
         for (label, (device, target)) in released {
             self.done.insert(label, device);
-            self.unmount(target).await;
+            let unmount = |mounter: &dyn Mounter, target: &Utf8Path| {
+                mounter.unmount(target).or_else(|_in_use| mounter.detach(target))
+            };
+            self.call(target, unmount).await;
         }
     }
 
-    async fn unmount(&self, target: Utf8PathBuf) {
+    async fn call(
+        &self,
+        target: Utf8PathBuf,
+        unmount: impl Fn(&dyn Mounter, &Utf8Path) -> io::Result<()> + Send + 'static,
+    ) {
         let mounter = self.mounter.clone();
-        let unmounted = tokio::task::spawn_blocking(move || mounter.unmount(&target)).await;
+        let unmounted = tokio::task::spawn_blocking(move || unmount(&*mounter, &target)).await;
         if let Err(error) = unmounted.map_err(io::Error::other).flatten() {
             tracing::warn!(%error, "a stick cannot be unmounted");
         }
@@ -158,7 +210,7 @@ impl Sticks {
 impl Drop for Sticks {
     fn drop(&mut self) {
         for target in self.mounted() {
-            if let Err(error) = self.mounter.unmount(target) {
+            if let Err(error) = self.mounter.detach(target) {
                 tracing::warn!(%error, "a stick cannot be unmounted");
             }
         }
@@ -169,7 +221,7 @@ impl Drop for Sticks {
 fn mount_at(mounter: &dyn Mounter, device: &Utf8Path, target: &Utf8Path) -> io::Result<()> {
     if fs::symlink_metadata(target).is_ok() {
         // There is usually nothing to unmount.
-        drop(mounter.unmount(target));
+        drop(mounter.detach(target));
     }
     fs::create_dir_all(target)?;
     mounter.mount(device, target)

@@ -1,7 +1,7 @@
 //! Watches the places of bundles: a new file or stick is worth a pass at once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use camino::Utf8PathBuf;
 use fs_err as fs;
@@ -10,17 +10,23 @@ use landfall_core::settings::Settings;
 use tokio::sync::watch;
 
 use super::scan::{OWN_FILES, list_files};
-use super::sticks::list_labels;
+use super::sticks::{Device, list_labels, mount_points};
 use crate::agent::host::Host;
 
-/// Names, sizes and times of the files in the places of bundles. Two looks differ if a bundle came, grew or went.
-type Fingerprint = Vec<(String, u64, Option<std::time::SystemTime>)>;
+/// The places of bundles as they were seen. Two looks differ if a bundle came, grew or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fingerprint {
+    /// Names, sizes and times of the files in the directory.
+    files: Vec<(Utf8PathBuf, u64, Option<SystemTime>)>,
+    sticks: Vec<(&'static str, Device)>,
+}
 
-/// Asks the reconciler for a pass when the directory of bundles or the sticks change, until the agent stops.
+/// Asks the reconciler for a pass when the directory of bundles or the sticks change, until the agent stops. A bundle that
+/// is gone is served no longer from that moment on, whatever the reconciler is doing.
 pub(crate) fn watch_bundles(host: &Arc<Host>, settings: watch::Receiver<Option<Arc<Settings>>>, interval: Duration) {
     let watched = host.clone();
     host.supervisor.supervise("bundles", move |stop| async move {
-        let mut before = None;
+        let mut before: Option<Fingerprint> = None;
         let mut is_quiet = false;
         loop {
             tokio::select! {
@@ -30,8 +36,15 @@ pub(crate) fn watch_bundles(host: &Arc<Host>, settings: watch::Receiver<Option<A
             let Some(settings) = settings.borrow().clone() else {
                 continue;
             };
-            let host = watched.clone();
-            let now = tokio::task::spawn_blocking(move || look(&host, &settings)).await?;
+            let (host, last) = (watched.clone(), before.clone());
+            let look = move || {
+                let now = look(&host, &settings);
+                if let Some(last) = last.filter(|last| *last != now) {
+                    withdraw_gone(&host, &last, &now);
+                }
+                now
+            };
+            let now = tokio::task::spawn_blocking(look).await?;
             let is_same = before.as_ref() == Some(&now);
             let is_change = !is_same && before.is_some();
             // A file without a table is read when nothing writes to it any more.
@@ -55,18 +68,24 @@ fn look(host: &Host, settings: &Settings) -> Fingerprint {
     let describe = |path: Utf8PathBuf| {
         let found = fs::metadata(&path).ok();
         let size = found.as_ref().map_or(0, std::fs::Metadata::len);
-        (path.into_string(), size, found.and_then(|found| found.modified().ok()))
+        (path, size, found.and_then(|found| found.modified().ok()))
     };
-    let mut fingerprint: Fingerprint = list_files(&directory, &OWN_FILES)
-        .into_iter()
-        .map(|name| describe(directory.join(name)))
-        .collect();
-    if bundles.sticks {
-        fingerprint.extend(
-            list_labels(&host.root)
-                .into_iter()
-                .map(|(_, device)| (device.into_string(), 0, None)),
-        );
+    let files = list_files(&directory, &OWN_FILES).into_iter();
+    Fingerprint {
+        files: files.map(|name| describe(directory.join(name))).collect(),
+        sticks: match bundles.sticks {
+            true => list_labels(&host.root),
+            false => Vec::new(),
+        },
     }
-    fingerprint
+}
+
+/// Ends the service of bundles whose file or stick is gone. The mount of a stick stays behind when it is pulled.
+fn withdraw_gone(host: &Host, before: &Fingerprint, now: &Fingerprint) {
+    let pulled = before.sticks.iter().filter(|stick| !now.sticks.contains(stick));
+    let pulled: Vec<_> = pulled.map(|(label, _)| mount_points(host).join(label)).collect();
+    host.places.remove_where(|place| {
+        let path = place.path();
+        path.is_some_and(|path| pulled.iter().any(|stick| path.starts_with(stick)) || !path.exists())
+    });
 }

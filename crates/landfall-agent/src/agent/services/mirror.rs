@@ -1,5 +1,6 @@
 //! The node-local mirror [spec:mirror-files]. The container runtime asks it, because its mirror files name it. The
-//! mirror answers from the registries that the resolver names, with logins that stay in this process.
+//! mirror answers from the registries that the resolver names, with logins that stay in this process, and from the
+//! bundles on this host.
 
 use std::sync::Arc;
 
@@ -9,11 +10,13 @@ use landfall_core::reference::{ImageReference, RegistryHost, Repository};
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::ImageRole;
 use landfall_oci::client::RegistryError;
+use landfall_oci::content::places::Places;
 use landfall_registry::fast_path::with_fast_path;
 use landfall_registry::mirror::{MirrorSource, MirrorSources, mirror_service};
 use tokio::net::TcpListener;
 
 use crate::agent::active_config::ActiveConfig;
+use crate::agent::clients::Clients;
 use crate::agent::host::Host;
 use crate::agent::services::server::{Routes, Server, ServerSpec};
 
@@ -26,19 +29,24 @@ pub(crate) struct MirrorService {
 
 /// The current rules. A new configuration replaces them while the mirror serves.
 #[derive(Debug)]
-struct Rules(ArcSwap<ActiveResolver>);
+struct Rules {
+    resolver: ArcSwap<ActiveResolver>,
+    places: Arc<Places>,
+}
 
+/// The resolver and the clients of a configuration. Its bundles are left out: a file that is open keeps its stick
+/// mounted.
 #[derive(Debug)]
 struct ActiveResolver {
     resolver: Resolver<'static>,
-    active: Arc<ActiveConfig>,
+    clients: Arc<Clients>,
 }
 
 impl ActiveResolver {
     fn new(active: &Arc<ActiveConfig>) -> Arc<ActiveResolver> {
         Arc::new(ActiveResolver {
             resolver: Resolver::shared(active.settings.clone()),
-            active: active.clone(),
+            clients: active.clients.clone(),
         })
     }
 }
@@ -48,7 +56,7 @@ impl MirrorSources for Rules {
     /// difference: the primary registry holds application images only, and the mirror passes over a registry that lacks
     /// the image.
     fn sources(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorSource>, RegistryError> {
-        let compiled = self.0.load();
+        let compiled = self.resolver.load();
         let source = ImageReference {
             host: registry.clone(),
             repository: repository.clone(),
@@ -60,16 +68,17 @@ impl MirrorSources for Rules {
             .candidates
             .into_iter()
             .map(|candidate| {
-                let client = compiled
-                    .active
-                    .clients
-                    .client(&candidate.reference.host, candidate.registry)?;
+                let client = compiled.clients.client(&candidate.reference.host, candidate.registry)?;
                 Ok(MirrorSource {
                     client,
                     repository: candidate.reference.repository,
                 })
             })
             .collect()
+    }
+
+    fn places(&self) -> Option<&Places> {
+        Some(&self.places)
     }
 }
 
@@ -103,10 +112,13 @@ impl MirrorService {
         let compiled = ActiveResolver::new(active);
         let rules = match &self.rules {
             Some(rules) => {
-                rules.0.store(compiled);
+                rules.resolver.store(compiled);
                 rules
             }
-            None => self.rules.insert(Arc::new(Rules(ArcSwap::new(compiled)))),
+            None => self.rules.insert(Arc::new(Rules {
+                resolver: ArcSwap::new(compiled),
+                places: host.places.clone(),
+            })),
         };
         let spec = ServerSpec {
             name: "mirror",

@@ -235,9 +235,17 @@ fn images_that_pods_asked_for_come_first() {
         image("reg.example/os:1", '3', Some(0)),
         image("reg.example/also:1", '4', None),
     ];
-    assert_eq!(order_of_adoption(&images, &[]), [2, 1, 3, 0]);
     let asked = [mk_digest('9'), mk_digest('1'), mk_digest('2')];
-    assert_eq!(order_of_adoption(&images, &asked), [0, 1, 2, 3]);
+    for (asked, order) in [
+        (&[][..], ["os", "app", "also", "extra"]),
+        (&asked, ["extra", "app", "os", "also"]),
+    ] {
+        let (mut left, mut found) = (images.to_vec(), Vec::new());
+        while let Some(next) = next_to_adopt(&left, asked) {
+            found.push(left.swap_remove(next).name.repository.to_string());
+        }
+        assert_eq!(found, order, "{asked:?}");
+    }
 }
 
 #[test]

@@ -68,6 +68,10 @@ impl FileHash {
     /// # Errors
     /// If the file cannot be read, or zarf's description of its pieces states another SHA-256.
     pub fn finish(self) -> Result<Digest, ArchiveError> {
+        let failed = |error| ArchiveError::Read {
+            archive: self.path.clone(),
+            source: TarError::Read(error),
+        };
         let mut hashing = lock(&self.shared);
         let mut buffer = vec![0; READ_SIZE];
         loop {
@@ -75,24 +79,11 @@ impl FileHash {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(ArchiveError::Read {
-                        archive: self.path.clone(),
-                        source: TarError::Read(error),
-                    });
-                }
+                Err(error) => return Err(failed(error)),
             }
         }
         let found = hashing.digester.clone().finish();
-        let stated = hashing.files.stated_sha256();
-        let stated = stated.and_then(|hex| format!("sha256:{}", hex.to_ascii_lowercase()).parse().ok());
-        match stated {
-            Some(expected) if expected != found => Err(ArchiveError::Damaged {
-                entry: self.path.file_name().unwrap_or(self.path.as_str()).to_owned(),
-                expected,
-                found,
-            }),
-            _ => Ok(found),
-        }
+        hashing.files.compare_sha256(&found).map_err(failed)?;
+        Ok(found)
     }
 }

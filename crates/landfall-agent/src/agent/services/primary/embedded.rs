@@ -159,7 +159,7 @@ async fn open(opened: &mut Option<Arc<Registry>>, shown: &ShownImages, host: &Ho
     }
     let (store, directories) = (host.store.clone(), RegistryDirs::of_agent(&host.state_dir));
     let registry = tokio::task::spawn_blocking(move || Registry::open(store, &directories.records)).await??;
-    let registry = Arc::new(registry);
+    let registry = Arc::new(registry.with_places(host.places.clone()));
     let served = registry.clone();
     host.supervisor.supervise("registry admin socket", |stop| async move {
         tokio::select! {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::sync::lock;
+use landfall_oci::store::error::StoreError;
 use landfall_registry::Registry;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -31,11 +32,25 @@ impl PrimaryProbe for LivePrimary {
             return true;
         }
         let served = self.registry.can_serve(&image.repository, image.manifest_selector());
-        served.unwrap_or_else(|error| {
-            tracing::warn!(%image, %error, "the embedded registry cannot be read");
-            false
-        })
+        or_false(image, served)
     }
+
+    fn serves_in_place(&self, image: &ImageReference) -> bool {
+        if image.host != self.endpoint {
+            return false;
+        }
+        let served = self
+            .registry
+            .serves_in_place(&image.repository, image.manifest_selector());
+        or_false(image, served)
+    }
+}
+
+fn or_false(image: &ImageReference, served: Result<bool, StoreError>) -> bool {
+    served.unwrap_or_else(|error| {
+        tracing::warn!(%image, %error, "the embedded registry cannot be read");
+        false
+    })
 }
 
 /// An image of the profiles, and its name in the embedded registry.
