@@ -15,6 +15,7 @@ use landfall_core::bundle::trust::{render_key_document, render_signatures};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::Inventory;
 use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
+use landfall_net::tls::{TlsPolicy, client_config};
 use landfall_oci::archive::open_archive;
 use landfall_oci::bundle::{BundleDraft, BundleImage, BundleOptions, BundleWriter, gather_images, write_images};
 use landfall_oci::copy::CopyOptions;
@@ -450,6 +451,11 @@ async fn all_images_of_a_bundle_are_in_the_primary_registry_with_their_signature
             .keys()
             .map(|target| target.parse().unwrap())
             .collect();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(client_config(&TlsPolicy::default()).unwrap())
+            .no_proxy()
+            .build()
+            .unwrap();
         let url = offline.site.status().primary.unwrap().url;
         for (reference, image) in images
             .iter()
@@ -464,9 +470,7 @@ async fn all_images_of_a_bundle_are_in_the_primary_registry_with_their_signature
                 .unwrap_or_else(|| panic!("{name}: `{repository}` is not among {targets:?}"))
                 .repository;
             let address = format!("{url}/v2/{target}/manifests/{}", reference.manifest_selector());
-            let request = reqwest::Client::new()
-                .get(&address)
-                .header("Accept", &image.root.media_type);
+            let request = client.get(&address).header("Accept", &image.root.media_type);
             let response = request.send().await.unwrap();
             assert_eq!(response.status(), 200, "{name}: {address}");
             assert_eq!(response.bytes().await.unwrap(), image.root_bytes(), "{name}: {address}");

@@ -36,13 +36,13 @@ use self::shown::{known_bundle, order_of_preference, status_of_file, status_of_k
 use self::sticks::Sticks;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
-use crate::agent::ledger::LedgerFile;
+use crate::agent::ledger::{KnownBundle, LedgerFile};
 
 pub(crate) use self::offered::OfferedBundles;
 pub(crate) use self::trust::refuse_image;
 pub(crate) use self::watch::watch_bundles;
 
-/// Bundles of which the host remembers what it lacks, after they are gone.
+/// Bundles of which the host remembers what it lacks, and files of other formats that it has read, after they are gone.
 const REMEMBERED_MAX: usize = 64;
 
 /// The bundles of this host.
@@ -196,7 +196,7 @@ impl Bundles {
                     let id = content.id.clone();
                     // The same file in two places is one bundle.
                     if let Entry::Vacant(vacant) = self.opened.entry(id.clone()) {
-                        let opened = vacant.insert(Opened::new(path.clone(), Content::Foreign(content)));
+                        let opened = vacant.insert(Opened::new(path.clone(), Content::Foreign(Box::new(content))));
                         opened.decide(host, active, ledger).await?;
                     }
                     ForeignState::Read(id)
@@ -308,6 +308,8 @@ impl Bundles {
                 foreign.source = None;
             }
         }
+        // Also of the bundles on sticks that are unmounted now.
+        self.remember(ledger)?;
         let is_done = |path: &camino::Utf8Path| {
             let mut on_stick = self.opened.values().filter(|opened| opened.path.starts_with(path));
             on_stick.all(Opened::is_done) && self.foreign.are_read_below(&path.to_owned())
@@ -326,6 +328,13 @@ impl Bundles {
     /// Writes into the ledger what cannot be observed once a bundle is gone.
     fn remember(&self, ledger: &mut LedgerFile) -> anyhow::Result<()> {
         ledger.update(|ledger| {
+            let is_read = |known: &KnownBundle| known.stamp.is_some() && known.has_receipt;
+            if ledger.bundles.len() >= REMEMBERED_MAX {
+                let opened = &self.opened;
+                ledger
+                    .bundles
+                    .retain(|id, known| opened.contains_key(id) || !is_read(known));
+            }
             for (id, opened) in self.opened.iter().filter(|(_, opened)| opened.is_taken()) {
                 if ledger.bundles.len() < REMEMBERED_MAX || ledger.bundles.contains_key(id) {
                     ledger.bundles.insert(id.clone(), known_bundle(opened));
@@ -340,7 +349,9 @@ impl Bundles {
             };
             // A bundle that is gone counts until a newer one of its series is here.
             ledger.bundles.retain(|id, known| {
+                // A file of another format is not read again when its stick comes back.
                 self.opened.contains_key(id)
+                    || is_read(known)
                     || !known.has_receipt && known.series.as_deref().and_then(newest) <= known.sequence
             });
         })
@@ -361,7 +372,7 @@ impl Bundles {
             .get()
             .bundles
             .iter()
-            .filter(|(id, _)| !self.opened.contains_key(id))
+            .filter(|(id, known)| !self.opened.contains_key(id) && !known.has_receipt)
         {
             bundles.push(status_of_known(&host.store, id, known).await);
         }

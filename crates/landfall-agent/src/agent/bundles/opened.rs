@@ -55,7 +55,7 @@ pub(super) enum Content {
         file: Arc<BundleFile>,
         source: BundleSource,
     },
-    Foreign(ForeignContent),
+    Foreign(Box<ForeignContent>),
 }
 
 impl Content {
