@@ -27,7 +27,7 @@ use landfall_core::wording::counted;
 use landfall_oci::content::place::Place;
 use landfall_registry::Registry;
 
-use self::foreign::{ForeignFiles, ForeignState, note_found, read_file};
+use self::foreign::{ForeignContent, ForeignFiles, ForeignState, note_found, read_file};
 use self::keys::KeyDocuments;
 use self::opened::{Content, Opened, Served};
 use self::pushing::Pushes;
@@ -111,8 +111,8 @@ impl Bundles {
     /// Returns the bundles that images are taken from.
     fn offer(&mut self) -> Arc<OfferedBundles> {
         let order = order_of_preference(&self.opened);
-        let taken = order.iter().filter_map(|id| self.opened.get(id));
-        let offered = OfferedBundles::new(taken.filter(|opened| opened.is_taken()));
+        let offers = order.iter().filter_map(|id| self.opened.get(id)?.offer());
+        let offered = OfferedBundles::new(offers);
         if offered != *self.offered {
             self.offered = Arc::new(offered);
         }
@@ -125,7 +125,7 @@ impl Bundles {
         &mut self,
         host: &Host,
         sightings: Vec<Sighting>,
-        known: Vec<(Digest, Opened)>,
+        known: Vec<(Utf8PathBuf, ForeignContent)>,
     ) -> Vec<BundleStatus> {
         let mut problems = Vec::new();
         let mut seen = BTreeMap::new();
@@ -144,8 +144,10 @@ impl Bundles {
         for mut opened in gone {
             leave(host, &mut opened).await;
         }
-        for (id, opened) in known {
-            self.opened.entry(id).or_insert(opened);
+        for (path, content) in known {
+            let id = content.id.clone();
+            let content = Content::Foreign(Box::new(content));
+            self.opened.entry(id).or_insert_with(|| Opened::new(path, content));
         }
         for (id, (path, file)) in seen {
             let Entry::Vacant(vacant) = self.opened.entry(id) else {

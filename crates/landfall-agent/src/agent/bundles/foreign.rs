@@ -21,7 +21,6 @@ use landfall_host::root::HostRoot;
 use landfall_oci::image::ImageSource;
 use landfall_oci::store::ContentStore;
 
-use super::opened::{Content, Opened};
 use super::scan::ForeignSighting;
 use super::trust::{DetachedSignature, trust_of_foreign};
 use crate::agent::host::Host;
@@ -140,7 +139,7 @@ impl ForeignFiles {
         host: &Host,
         ledger: &Ledger,
         sightings: Vec<ForeignSighting>,
-    ) -> Vec<(Digest, Opened)> {
+    ) -> Vec<(Utf8PathBuf, ForeignContent)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let mut known = Vec::new();
@@ -156,13 +155,10 @@ impl ForeignFiles {
                 _ => ForeignState::Unread,
             };
             if state == ForeignState::Unread
-                && let Some((id, content)) = find_known(host, ledger, &sighting)
+                && let Some(content) = find_known(host, ledger, &sighting)
             {
-                state = ForeignState::Read(id.clone());
-                known.push((
-                    id,
-                    Opened::new(sighting.path.clone(), Content::Foreign(Box::new(content))),
-                ));
+                state = ForeignState::Read(content.id.clone());
+                known.push((sighting.path.clone(), content));
             }
             let file = ForeignFile {
                 is_settled,
@@ -257,14 +253,14 @@ impl ForeignFile {
     }
 }
 
-fn find_known(host: &Host, ledger: &Ledger, sighting: &ForeignSighting) -> Option<(Digest, ForeignContent)> {
+fn find_known(host: &Host, ledger: &Ledger, sighting: &ForeignSighting) -> Option<ForeignContent> {
     let mut bundles = ledger.bundles.iter();
     // Of one that was not adopted as a whole, the rest is in the file.
     let is_it = |known: &KnownBundle| {
         known.has_receipt && known.path == sighting.path && known.stamp.as_ref() == Some(&sighting.stamp)
     };
     let (id, known) = bundles.find(|(_, known)| is_it(known))?;
-    Some((id.clone(), ForeignContent::known(&host.store, id, known, sighting)))
+    Some(ForeignContent::known(&host.store, id, known, sighting))
 }
 
 fn mk_image(name: ImageReference, digest: Digest, media_type: String, size: u64) -> BundledImage {

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::bundle::document::BundledImage;
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::{BundleOffers, Candidate, Why};
 use landfall_oci::image::{ImageSource, TransferError};
-
-use super::opened::Opened;
 
 /// Bundles, the preferred one first, in the order of [`BundleOffers`].
 #[derive(Debug, Default)]
@@ -28,6 +27,14 @@ struct Offered {
     images: HashMap<ImageReference, Digest>,
 }
 
+/// A bundle whose images can be read.
+pub(super) struct Offer<'a> {
+    pub(super) path: &'a Utf8Path,
+    pub(super) id: &'a Digest,
+    pub(super) source: Arc<dyn ImageSource>,
+    pub(super) images: &'a [BundledImage],
+}
+
 impl PartialEq for OfferedBundles {
     fn eq(&self, other: &OfferedBundles) -> bool {
         let identities = |offered: &OfferedBundles| {
@@ -39,20 +46,23 @@ impl PartialEq for OfferedBundles {
 }
 
 impl OfferedBundles {
-    /// Returns the bundles whose images can be read.
-    pub(super) fn new<'a>(taken: impl Iterator<Item = &'a Opened>) -> OfferedBundles {
+    pub(super) fn new<'a>(taken: impl Iterator<Item = Offer<'a>>) -> OfferedBundles {
         let mut offers = BundleOffers::default();
         let mut bundles = Vec::new();
-        for opened in taken {
-            let Some(source) = opened.content.source() else {
-                continue;
-            };
-            let images = opened.content.document().images.iter();
-            offers.add(opened.path.to_string(), images.clone().map(|image| image.name.clone()));
+        for Offer {
+            path,
+            id,
+            source,
+            images,
+        } in taken
+        {
+            let names = images.iter().map(|image| image.name.clone());
+            offers.add(path.to_string(), names);
             // Of two images with one name, the first counts.
-            let images = images.rev().map(|image| (image.name.canonical(), image.digest.clone()));
+            let images = images.iter().rev();
+            let images = images.map(|image| (image.name.canonical(), image.digest.clone()));
             bundles.push(Offered {
-                identity: (opened.content.id().clone(), opened.path.clone()),
+                identity: (id.clone(), path.to_owned()),
                 source,
                 images: images.collect(),
             });

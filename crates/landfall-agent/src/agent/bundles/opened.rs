@@ -19,6 +19,7 @@ use tokio::sync::broadcast;
 
 use super::courier::{Outcome, existing_receipt, write_needs, write_receipt};
 use super::foreign::ForeignContent;
+use super::offered::Offer;
 use super::trust::trust_of;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
@@ -144,6 +145,16 @@ impl Opened {
     /// Returns true if images are taken from the bundle.
     pub(super) fn is_taken(&self) -> bool {
         (self.trust, self.needs) == (Some(Decision::Take), Some(Decision::Take))
+    }
+
+    /// Returns what the phases may take from the bundle; `None` if it is not taken, or cannot be read now.
+    pub(super) fn offer(&self) -> Option<Offer<'_>> {
+        Some(Offer {
+            path: &self.path,
+            id: self.content.id(),
+            source: self.content.source().filter(|_| self.is_taken())?,
+            images: &self.content.document().images,
+        })
     }
 
     /// Returns true if nothing is left to be done with the bundle.
