@@ -6,6 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
+use camino::Utf8Path;
 use common::agent::{Agent, wait_for, wait_for_running};
 use common::bundles::{Offline, all_images, large_image, numbered, write_bundle, write_signed};
 use common::core_archive;
@@ -16,6 +17,7 @@ use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::Inventory;
 use landfall_core::settings::Compat;
 use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
+use landfall_net::tls::{TlsPolicy, client_config};
 use landfall_oci::bundle::BundleOptions;
 use landfall_testkit::image_builder::{
     FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image, zstd_frame,
@@ -391,6 +393,11 @@ async fn all_images_of_a_bundle_are_in_the_primary_registry_with_their_signature
             .keys()
             .map(|target| target.parse().unwrap())
             .collect();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(client_config(&TlsPolicy::default()).unwrap())
+            .no_proxy()
+            .build()
+            .unwrap();
         let url = offline.site.status().primary.unwrap().url;
         for (reference, image) in images
             .iter()
@@ -405,9 +412,7 @@ async fn all_images_of_a_bundle_are_in_the_primary_registry_with_their_signature
                 .unwrap_or_else(|| panic!("{name}: `{repository}` is not among {targets:?}"))
                 .repository;
             let address = format!("{url}/v2/{target}/manifests/{}", reference.manifest_selector());
-            let request = reqwest::Client::new()
-                .get(&address)
-                .header("Accept", &image.root.media_type);
+            let request = client.get(&address).header("Accept", &image.root.media_type);
             let response = request.send().await.unwrap();
             assert_eq!(response.status(), 200, "{name}: {address}");
             assert_eq!(response.bytes().await.unwrap(), image.root_bytes(), "{name}: {address}");

@@ -125,6 +125,12 @@ async fn pieces_on_a_stick_are_read_as_one_file() {
     assert_eq!(offline.site.events().iter().filter(receipt).count(), 1);
     let mount = offline.site.state_dir().join("sticks/COS_CONTENT");
     assert!(std::fs::symlink_metadata(&mount).is_err(), "the stick is unmounted");
+
+    // After a restart it is not read again.
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    let events = offline.site.events();
+    let served = events.iter().rfind(|event| event.reason == EventReason::BundleServed);
+    assert_eq!(served.unwrap().message, "it was read before, and has not changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -209,22 +209,18 @@ pub fn find_kubelet_config(root: &HostRoot) -> Vec<KubeletConfigFile> {
     let Some(kubelet) = find_process(root) else {
         return Vec::new();
     };
-    let (mut main, mut drop_ins) = (None, None);
-    match &kubelet.settings {
+    let (main, drop_ins) = match &kubelet.settings {
         ProcessSettings::Arguments(arguments) => {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            main = argument(&arguments, CONFIG_FLAG);
-            drop_ins = argument(&arguments, DROP_INS_FLAG);
+            (argument(&arguments, CONFIG_FLAG), argument(&arguments, DROP_INS_FLAG))
         }
         ProcessSettings::Texts(texts) => {
+            let last = |flag| texts.iter().rev().find_map(|text| kubelet_argument(text, flag));
             // K3s writes its own settings as drop-ins.
-            drop_ins = Some(Utf8PathBuf::from(K3S_DROP_INS));
-            for text in texts {
-                main = kubelet_argument(text, CONFIG_FLAG).or(main);
-                drop_ins = kubelet_argument(text, DROP_INS_FLAG).or(drop_ins);
-            }
+            let drop_ins = last(DROP_INS_FLAG).unwrap_or_else(|| Utf8PathBuf::from(K3S_DROP_INS));
+            (last(CONFIG_FLAG), Some(drop_ins))
         }
-    }
+    };
     let mut parts = drop_ins.and_then(|path| list(root, &path).ok()).unwrap_or_default();
     parts.retain(|path| path.extension() == Some("conf"));
     parts.sort();

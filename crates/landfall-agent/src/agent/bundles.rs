@@ -28,7 +28,7 @@ use landfall_core::wording::counted;
 use landfall_oci::content::place::Place;
 use landfall_registry::Registry;
 
-use self::foreign::{ForeignFiles, ForeignState, note_found, read_file};
+use self::foreign::{ForeignContent, ForeignFiles, ForeignState, note_found, read_file};
 use self::keys::KeyDocuments;
 use self::opened::{Content, Opened, Served};
 use self::pushing::Pushes;
@@ -37,7 +37,7 @@ use self::shown::{known_bundle, order_of_preference, status_of_file, status_of_k
 use self::sticks::Sticks;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
-use crate::agent::ledger::LedgerFile;
+use crate::agent::ledger::{KnownBundle, LedgerFile};
 
 pub(crate) use self::asked::Asked;
 pub use self::keys::configured_keys;
@@ -46,7 +46,7 @@ pub use self::shown::preference_of;
 pub use self::trust::{refuse_image, trust_of};
 pub(crate) use self::watch::watch_bundles;
 
-/// Bundles of which the host remembers what it lacks, after they are gone.
+/// Bundles of which the host remembers what it lacks, and files of other formats that it has read, after they are gone.
 const REMEMBERED_MAX: usize = 64;
 
 /// The bundles of this host.
@@ -123,8 +123,8 @@ impl Bundles {
 
     fn offer(&mut self) {
         let order = order_of_preference(&self.opened);
-        let taken = order.iter().filter_map(|id| self.opened.get(id));
-        let offered = OfferedBundles::new(taken.filter(|opened| opened.is_taken()).filter_map(Opened::offer));
+        let offers = order.iter().filter_map(|id| self.opened.get(id)?.offer());
+        let offered = OfferedBundles::new(offers);
         if offered != *self.offered {
             self.offered = Arc::new(offered);
         }
@@ -136,7 +136,7 @@ impl Bundles {
         &mut self,
         host: &Host,
         sightings: Vec<Sighting>,
-        known: Vec<(Digest, Opened)>,
+        known: Vec<(Utf8PathBuf, ForeignContent)>,
     ) -> Vec<BundleStatus> {
         let mut problems = Vec::new();
         let mut seen = BTreeMap::new();
@@ -155,8 +155,10 @@ impl Bundles {
         for mut opened in gone {
             leave(host, &mut opened).await;
         }
-        for (id, opened) in known {
-            self.opened.entry(id).or_insert(opened);
+        for (path, content) in known {
+            let id = content.id.clone();
+            let content = Content::Foreign(Box::new(content));
+            self.opened.entry(id).or_insert_with(|| Opened::new(path, content));
         }
         for (id, (path, file)) in seen {
             let Entry::Vacant(vacant) = self.opened.entry(id) else {
@@ -207,7 +209,7 @@ impl Bundles {
                     let id = content.id.clone();
                     // The same file in two places is one bundle.
                     if let Entry::Vacant(vacant) = self.opened.entry(id.clone()) {
-                        let opened = vacant.insert(Opened::new(path.clone(), Content::Foreign(content)));
+                        let opened = vacant.insert(Opened::new(path.clone(), Content::Foreign(Box::new(content))));
                         opened.decide(host, active, ledger).await?;
                     }
                     ForeignState::Read(id)
@@ -322,6 +324,8 @@ impl Bundles {
                 foreign.source = None;
             }
         }
+        // Also of the bundles on sticks that are unmounted now.
+        self.remember(ledger)?;
         let is_done = |path: &camino::Utf8Path| {
             let mut on_stick = self.opened.values().filter(|opened| opened.path.starts_with(path));
             on_stick.all(Opened::is_done) && self.foreign.are_read_below(&path.to_owned())
@@ -348,6 +352,13 @@ impl Bundles {
     /// Writes into the ledger what cannot be observed once a bundle is gone.
     fn remember(&self, ledger: &mut LedgerFile) -> anyhow::Result<()> {
         ledger.update(|ledger| {
+            let is_read = |known: &KnownBundle| known.stamp.is_some() && known.has_receipt;
+            if ledger.bundles.len() >= REMEMBERED_MAX {
+                let opened = &self.opened;
+                ledger
+                    .bundles
+                    .retain(|id, known| opened.contains_key(id) || !is_read(known));
+            }
             for (id, opened) in self.opened.iter().filter(|(_, opened)| opened.is_taken()) {
                 if ledger.bundles.len() < REMEMBERED_MAX || ledger.bundles.contains_key(id) {
                     ledger.bundles.insert(id.clone(), known_bundle(opened));
@@ -362,7 +373,9 @@ impl Bundles {
             };
             // A bundle that is gone counts until a newer one of its series is here.
             ledger.bundles.retain(|id, known| {
+                // A file of another format is not read again when its stick comes back.
                 self.opened.contains_key(id)
+                    || is_read(known)
                     || !known.has_receipt && known.series.as_deref().and_then(newest) <= known.sequence
             });
         })
@@ -383,7 +396,7 @@ impl Bundles {
             .get()
             .bundles
             .iter()
-            .filter(|(id, _)| !self.opened.contains_key(id))
+            .filter(|(id, known)| !self.opened.contains_key(id) && !known.has_receipt)
         {
             bundles.push(status_of_known(&host.store, id, known).await);
         }

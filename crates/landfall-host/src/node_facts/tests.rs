@@ -142,7 +142,9 @@ fn the_kubelet_s_configuration_is_read_in_its_order() {
     let kubelet = "kubelet\0--image-credential-provider-config=/etc/p.yaml\0--config=/var/lib/kubelet/config.yaml\0\
                    --config-dir\0/etc/kubelet.d\0";
     let arguments = "kubelet-arg:\n  - image-credential-provider-config=/etc/p.yaml\n  - \"config=/etc/k.yaml\"\n";
-    let cases: [(&str, &[(&str, &str)], &[&str]); 4] = [
+    /// Name, the files of the host, and those that are read.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: [Case<'_>; 4] = [
         ("no kubelet", &[("/var/lib/kubelet/config.yaml", "")], &[]),
         (
             "kubeadm with drop-ins",

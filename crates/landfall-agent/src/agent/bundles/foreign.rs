@@ -2,38 +2,32 @@
 //! zarf. They are read in one pass: blobs go into the content store as they come, and images are named once all of the
 //! file was read, its signature is good, and it did not change meanwhile.
 
-use std::collections::{BTreeMap, HashSet};
+mod reading;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleFacts, Decision, FileState, next_step};
-use landfall_core::bundle::document::{BundleDocument, BundledImage, Companion, FORMAT};
+use landfall_core::bundle::document::{BundleDocument, BundledImage, FORMAT};
 use landfall_core::bundle::foreign::FileStamp;
 use landfall_core::bundle::trust::Trust;
-use landfall_core::failure::error_chain;
-use landfall_core::oci_types::parse_manifest;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::settings::BundleSettings;
-use landfall_core::status::{BundleStatus, EventReason, ProgressEvent, ProgressSink};
+use landfall_core::status::{BundleStatus, EventReason};
 use landfall_core::wording::counted;
 use landfall_host::root::HostRoot;
-use landfall_oci::archive::stream::{ArchiveStream, Staging, StreamError, load_intact};
-use landfall_oci::archive::{ArchiveError, ArchiveImage};
 use landfall_oci::image::ImageSource;
 use landfall_oci::store::ContentStore;
-use tokio::time::Instant;
 
-use super::opened::{Content, Opened};
 use super::scan::ForeignSighting;
 use super::trust::{DetachedSignature, trust_of_foreign};
 use crate::agent::host::Host;
 use crate::agent::ledger::{KnownBundle, Ledger};
-use crate::failure::{find_hint, find_hint_in_context};
+use crate::failure::find_hint_in_context;
 
-/// Companions of one image that are looked for.
-const COMPANIONS_MAX: usize = 1000;
+pub(super) use self::reading::read_file;
 
 /// Content of a file of another format that was read, in this run or in an earlier one.
 #[derive(Debug)]
@@ -145,7 +139,7 @@ impl ForeignFiles {
         host: &Host,
         ledger: &Ledger,
         sightings: Vec<ForeignSighting>,
-    ) -> Vec<(Digest, Opened)> {
+    ) -> Vec<(Utf8PathBuf, ForeignContent)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let mut known = Vec::new();
@@ -161,10 +155,10 @@ impl ForeignFiles {
                 _ => ForeignState::Unread,
             };
             if state == ForeignState::Unread
-                && let Some((id, content)) = find_known(host, ledger, &sighting)
+                && let Some(content) = find_known(host, ledger, &sighting)
             {
-                state = ForeignState::Read(id.clone());
-                known.push((id, Opened::new(sighting.path.clone(), Content::Foreign(content))));
+                state = ForeignState::Read(content.id.clone());
+                known.push((sighting.path.clone(), content));
             }
             let file = ForeignFile {
                 is_settled,
@@ -227,9 +221,9 @@ impl ForeignFile {
             ForeignState::Read(_) | ForeignState::Other => return None,
             ForeignState::Failed(problem) => (FileState::Unusable, Some(problem)),
             ForeignState::Incomplete(problem) => (FileState::Incomplete, Some(problem)),
+            ForeignState::Unread if !self.is_settled => (FileState::Incomplete, None),
             _ if self.refusal.is_some() => (FileState::Unread, self.refusal.as_ref()),
             ForeignState::Postponed(problem) => (FileState::Unread, Some(problem)),
-            ForeignState::Unread if !self.is_settled => (FileState::Incomplete, None),
             ForeignState::Unread => (FileState::Unread, None),
             ForeignState::Now => (FileState::BeingRead, None),
         };
@@ -259,140 +253,14 @@ impl ForeignFile {
     }
 }
 
-fn find_known(host: &Host, ledger: &Ledger, sighting: &ForeignSighting) -> Option<(Digest, ForeignContent)> {
+fn find_known(host: &Host, ledger: &Ledger, sighting: &ForeignSighting) -> Option<ForeignContent> {
     let mut bundles = ledger.bundles.iter();
     // Of one that was not adopted as a whole, the rest is in the file.
     let is_it = |known: &KnownBundle| {
         known.has_receipt && known.path == sighting.path && known.stamp.as_ref() == Some(&sighting.stamp)
     };
     let (id, known) = bundles.find(|(_, known)| is_it(known))?;
-    Some((id.clone(), ForeignContent::known(&host.store, id, known, sighting)))
-}
-
-/// Reads a file in one pass. Its blobs are in the content store then, and nothing names them. Returns the content, or the
-/// state of a file that cannot be used.
-pub(super) async fn read_file(host: &Host, sighting: &ForeignSighting) -> Result<ForeignContent, ForeignState> {
-    let begun = Instant::now();
-    let progress = Counted {
-        next: &*host.meter,
-        bytes: AtomicU64::new(0),
-    };
-    let path = sighting.path.clone();
-    let (stream, hash) = blocking(move || ArchiveStream::open(&path)).await?;
-    let loaded = load_intact(stream, &Staging::in_store(&host.store), &progress).await;
-    host.metrics.adopted.inc_by(progress.bytes.into_inner());
-    let images = loaded.map_err(|error| state_of(&error))?;
-    let id = blocking(move || hash.finish()).await?;
-    let again = sighting.clone();
-    let has_changed = tokio::task::spawn_blocking(move || again.has_changed()).await;
-    if has_changed.unwrap_or(true) {
-        let text = "it changed while it was read: it may still be copied";
-        return Err(ForeignState::Incomplete((text.to_owned(), None)));
-    }
-    let Some(source) = images.first().map(|image| image.source.clone()) else {
-        return Err(ForeignState::Other);
-    };
-    let document = describe(name_images(&images).await);
-    if document.images.is_empty() {
-        return Err(ForeignState::Failed((
-            "none of its images has a full name".to_owned(),
-            Some("write it again with full names, as `skopeo copy SOURCE oci-archive:FILE:NAME` does".to_owned()),
-        )));
-    }
-    Ok(ForeignContent {
-        id,
-        document,
-        size: sighting.size,
-        stamp: sighting.stamp.clone(),
-        signature: sighting.signature.clone(),
-        // Each image of the file gives access to every manifest in it.
-        source: Some(source),
-        took: Some(begun.elapsed()),
-    })
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
-) -> Result<T, ForeignState> {
-    let postponed = |text: String| ForeignState::Postponed((text, None));
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| state_of(&StreamError::from(error))),
-        Err(error) => Err(postponed(error.to_string())),
-    }
-}
-
-/// Returns the state of a file that was not read to its end.
-fn state_of(error: &StreamError) -> ForeignState {
-    let text = error_chain(error);
-    let hint = find_hint(error).map(std::borrow::Cow::into_owned);
-    let or = |otherwise: &str| Some(hint.clone().unwrap_or_else(|| otherwise.to_owned()));
-    match error {
-        StreamError::Archive(error) if error.is_other_file() => ForeignState::Other,
-        StreamError::Archive(error) if error.is_cut_short() => ForeignState::Incomplete((
-            text,
-            or("wait until the copy is finished, or copy it again from where it was made"),
-        )),
-        StreamError::Archive(_) => ForeignState::Failed((text, or("copy it again from where it was made"))),
-        StreamError::Transfer(_) => ForeignState::Postponed((text, hint)),
-    }
-}
-
-/// Returns the images under their full names. Of two images with one name, the first counts.
-async fn name_images(images: &[ArchiveImage]) -> Vec<BundledImage> {
-    let mut named: BTreeMap<ImageReference, BundledImage> = BTreeMap::new();
-    for image in images {
-        let root = &image.root;
-        let companions = find_companions(&*image.source, &root.digest).await;
-        for name in image
-            .names
-            .iter()
-            .filter_map(|name| name.parse::<ImageReference>().ok())
-        {
-            let name = name.canonical();
-            let described = mk_image(name.clone(), root.digest.clone(), root.media_type.clone(), root.size);
-            named.entry(name).or_insert_with(|| BundledImage {
-                companions: companions.clone(),
-                ..described
-            });
-        }
-    }
-    named.into_values().collect()
-}
-
-/// Finds what refers to an image, to an entry of its index, or to such a referrer. What cannot be read is left out: the copy
-/// of the image tells about it.
-async fn find_companions(source: &dyn ImageSource, root: &Digest) -> Vec<Companion> {
-    let mut found: Vec<Companion> = Vec::new();
-    let mut pending = vec![root.clone()];
-    let mut seen: HashSet<Digest> = HashSet::new();
-    while let Some(subject) = pending.pop() {
-        if !seen.insert(subject.clone()) || found.len() > COMPANIONS_MAX {
-            continue;
-        }
-        let Ok(manifest) = source.fetch_manifest(subject.as_str()).await else {
-            continue;
-        };
-        if let Ok(content) = parse_manifest(&manifest.bytes) {
-            let entries = content
-                .children()
-                .filter(|child| content.role_of(child).may_be_manifest());
-            pending.extend(entries.map(|entry| entry.digest.clone()));
-        }
-        for referrer in source.find_referrers(&subject).await.unwrap_or_default() {
-            let Ok(manifest) = source.fetch_manifest(&referrer.selector).await else {
-                continue;
-            };
-            pending.push(manifest.digest.clone());
-            found.push(Companion {
-                size: manifest.bytes.len() as u64,
-                media_type: manifest.media_type,
-                digest: manifest.digest,
-                subject: subject.clone(),
-                tag: referrer.tag,
-            });
-        }
-    }
-    found
+    Some(ForeignContent::known(&host.store, id, known, sighting))
 }
 
 fn mk_image(name: ImageReference, digest: Digest, media_type: String, size: u64) -> BundledImage {
@@ -417,22 +285,6 @@ fn describe(images: Vec<BundledImage>) -> BundleDocument {
         images,
         blobs: Vec::new(),
         needs: Vec::new(),
-    }
-}
-
-/// Counts the bytes that are copied.
-#[derive(Debug)]
-struct Counted<'a> {
-    next: &'a dyn ProgressSink,
-    bytes: AtomicU64,
-}
-
-impl ProgressSink for Counted<'_> {
-    fn progress(&self, event: ProgressEvent) {
-        if let ProgressEvent::BlobAdvanced { bytes, .. } = &event {
-            self.bytes.fetch_add(*bytes, Ordering::Relaxed);
-        }
-        self.next.progress(event);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_core::bundle::document::BundleDocument;
+use landfall_core::bundle::document::BundledImage;
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::{BundleOffers, Candidate, Why};
@@ -23,8 +23,8 @@ pub struct OfferedBundles {
 pub struct Offer<'a> {
     pub id: &'a Digest,
     pub path: &'a Utf8Path,
-    pub document: &'a BundleDocument,
     pub source: Arc<dyn ImageSource>,
+    pub images: &'a [BundledImage],
 }
 
 impl Offer<'_> {
@@ -34,8 +34,8 @@ impl Offer<'_> {
         Offer {
             id: file.id(),
             path: file.path(),
-            document: file.document(),
             source: Arc::new(BundleSource::new(file.clone())),
+            images: &file.document().images,
         }
     }
 }
@@ -66,7 +66,7 @@ impl OfferedBundles {
         let mut offers = BundleOffers::default();
         let mut bundles = Vec::new();
         for offer in taken {
-            let images = offer.document.images.iter();
+            let images = offer.images.iter();
             offers.add(offer.path.to_string(), images.clone().map(|image| image.name.clone()));
             // Of two images with one name, the first counts.
             let images = images.rev().map(|image| (image.name.canonical(), image.digest.clone()));

@@ -57,7 +57,7 @@ pub(super) enum Content {
         file: Arc<BundleFile>,
         source: BundleSource,
     },
-    Foreign(ForeignContent),
+    Foreign(Box<ForeignContent>),
 }
 
 impl Content {
@@ -145,19 +145,19 @@ impl Opened {
         }
     }
 
-    /// Returns the bundle for those that take images; `None` if its images cannot be read.
-    pub(super) fn offer(&self) -> Option<Offer<'_>> {
-        Some(Offer {
-            id: self.content.id(),
-            path: &self.path,
-            document: self.content.document(),
-            source: self.content.source()?,
-        })
-    }
-
     /// Returns true if images are taken from the bundle.
     pub(super) fn is_taken(&self) -> bool {
         (self.trust, self.needs) == (Some(Decision::Take), Some(Decision::Take))
+    }
+
+    /// Returns what the phases may take from the bundle; `None` if it is not taken, or cannot be read now.
+    pub(super) fn offer(&self) -> Option<Offer<'_>> {
+        Some(Offer {
+            path: &self.path,
+            id: self.content.id(),
+            source: self.content.source().filter(|_| self.is_taken())?,
+            images: &self.content.document().images,
+        })
     }
 
     /// Returns true if nothing is left to be done with the bundle.

@@ -80,7 +80,7 @@ fn find_images<'a>(host: &Host, active: &ActiveConfig, bundles: impl Iterator<It
     for image in bundles.flat_map(|opened| &opened.content.document().images) {
         let name = image.name.canonical();
         let stored = host.store.image(&name);
-        if !stored.is_some_and(|stored| stored.digest == image.digest) {
+        if stored.is_none_or(|stored| stored.digest != image.digest) {
             continue;
         }
         let Some(target) = resolver.primary_target(&name, resolver.role_of(&name)) else {
