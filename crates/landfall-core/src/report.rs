@@ -27,7 +27,7 @@ pub use bundle::{
     BundleVerificationReport, RewrittenIndexRow,
 };
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
-pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError};
+pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError, TooManyBlobs};
 pub use receipt::{BundleNeeds, BundleReceipt};
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};

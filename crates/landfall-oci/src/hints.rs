@@ -9,7 +9,7 @@ use landfall_core::bundle::pieces::{PieceSetError, SplitPlanError};
 use landfall_core::bundle::trust::{KeyRefusal, Refusal};
 use landfall_core::cosign::ImageRefusal;
 use landfall_core::failure::hint_as;
-use landfall_core::report::InventoryError;
+use landfall_core::report::{InventoryError, TooManyBlobs};
 use landfall_net::output_path::OutputPathError;
 
 use crate::archive::ChoiceError;
@@ -45,6 +45,7 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<SplitPlanError>(error))
         .or_else(|| hint_as::<NeedsMissing>(error))
         .or_else(|| hint_as::<InventoryError>(error))
+        .or_else(|| hint_as::<TooManyBlobs>(error))
         .or_else(|| hint_as::<Refusal>(error))
         .or_else(|| hint_as::<KeyRefusal>(error))
         .or_else(|| hint_as::<ImageRefusal>(error))

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::process::Output;
 
 use common::{landfall, run, shown};
+use landfall_core::report::Inventory;
 use landfall_testkit::fake_registry::{FakeRegistry, FakeRegistryOptions};
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, gzip, multi_platform, oci_archive, zstd_frame};
+use qrcode::{EcLevel, QrCode};
 
 /// Returns bytes that do not compress.
 fn mk_noise(length: usize, seed: u32) -> Vec<u8> {
@@ -314,6 +316,73 @@ fn an_image_named_by_its_digest_keeps_its_index() {
         (&digest.into(), &serde_json::json!([]))
     );
     assert!(talk.contains("their names have the digest of the index"), "{talk}");
+}
+
+#[test]
+fn a_photographed_inventory_makes_a_delta_whose_needs_are_whole_digests() {
+    let desk = mk_desk();
+    let (file, root) = (desk.path("site.tar.zst"), desk.path("site"));
+    assert_done(&desk.create("site.tar.zst", &["till"], &[]));
+    assert_done(&run(&load_arguments(&file, &root)));
+    let export = |more: &[&str]| {
+        let common = ["inventory", "export", "--root", &root, "--site", "shop7"];
+        run(&[&common[..], more].concat())
+    };
+    let whole = export(&[]);
+    let whole = Inventory::parse(&whole.stdout).expect("an inventory");
+    // Drawn for a terminal and as an image; both say the same.
+    let drawn = String::from_utf8(export(&["--qr"]).stdout).expect("text");
+    let code = QrCode::with_error_correction_level(whole.qr_text().expect("a text"), EcLevel::L).expect("a code");
+    let lines: Vec<&str> = drawn.lines().collect();
+    assert_eq!(lines.len(), (code.width() + 8).div_ceil(2), "{drawn}");
+    assert!(
+        lines.iter().all(|line| line.chars().count() == code.width() + 8),
+        "{drawn}"
+    );
+    let image = desk.path("shop7.svg");
+    assert_done(&export(&["--qr", "--to", &image]));
+    let image = std::fs::read_to_string(image).expect("an image");
+    assert!(image.contains("<svg") && image.contains("<path"), "{image}");
+
+    // The text that a camera reads.
+    let photographed = desk.path("shop7.txt");
+    std::fs::write(&photographed, whole.qr_text().expect("a text")).expect("a file");
+    let report = json(&desk.create(
+        "delta.tar.zst",
+        &["till", "scale"],
+        &["--for", &photographed, "-o", "json"],
+    ));
+    assert_eq!(
+        report["needs"].as_array().map(Vec::len),
+        Some(1),
+        "the base that both share: {report:#}"
+    );
+    let need = report["needs"][0]["digest"].as_str().expect("a digest");
+    assert_eq!(need.len(), "sha256:".len() + 64);
+    // A blob that the site only seemed to have is refused before anything is written.
+    let shelf = FakeRegistry::start();
+    let host = shelf.host().to_string();
+    let delta = desk.path("delta.tar.zst");
+    // Nor is an archive beside it sent while it is read.
+    let foreign = desk.path("foreign.tar.gz");
+    let tar = oci_archive(&[("quay.io/shop/other:1", &mk_image("other"))]);
+    std::fs::write(&foreign, gzip(&tar)).expect("a file");
+    let push = ["push", "--to", &host, "--insecure", &host, "--progress", "none"];
+    for bundles in [&[&delta][..], &[&foreign, &delta]] {
+        let bundles = bundles.iter().flat_map(|file| ["--bundle", file.as_str()]);
+        let arguments: Vec<&str> = push.into_iter().chain(bundles).collect();
+        let mut command = landfall(&arguments);
+        let refused = command.current_dir(desk.directory.path()).output();
+        let refused = refused.expect("the program starts");
+        let text = shown(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{text}");
+        assert!(text.contains(&format!("the bundle counts on blob `{need}`")), "{text}");
+        let requests = shelf.requests();
+        let writes = |method: &str| matches!(method, "PUT" | "POST" | "PATCH");
+        assert!(requests.iter().all(|request| !writes(&request.method)), "{requests:?}");
+    }
+    // The site itself takes it.
+    assert_done(&run(&load_arguments(&delta, &root)));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The inventory of a site: the digests of the blobs that it has. A bundle that is made for it leaves them out
 //! [spec:bundles.delta].
 
+mod qr;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
@@ -10,6 +12,8 @@ use super::API_VERSION;
 use crate::failure::Hint;
 use crate::lenient;
 use crate::reference::Digest;
+
+pub use self::qr::TooManyBlobs;
 
 /// Largest inventory in bytes: 100,000 digests take 8 MB.
 pub const INVENTORY_SIZE_MAX: u64 = 32 * 1024 * 1024;
@@ -40,11 +44,16 @@ pub enum InventoryError {
     Kind(String),
     #[error("it lists no blobs")]
     NoBlobs,
+    #[error("it begins as the text of a QR code, and the rest is not whole")]
+    QrText,
 }
 
 impl Hint for InventoryError {
     fn hint(&self) -> Option<Cow<'_, str>> {
-        Some("write one at the site: `landfall inventory export`".into())
+        Some(match self {
+            InventoryError::QrText => "read the code again; all of its text belongs into the file".into(),
+            _ => "write one at the site: `landfall inventory export`".into(),
+        })
     }
 }
 
@@ -86,11 +95,14 @@ impl Inventory {
         }
     }
 
-    /// Reads an inventory, or the receipt of a bundle.
+    /// Reads an inventory, the text of its QR code, or the receipt of a bundle.
     ///
     /// # Errors
-    /// If the bytes are neither.
+    /// If the bytes are none of them.
     pub fn parse(bytes: &[u8]) -> Result<Inventory, InventoryError> {
+        if let Some(text) = bytes.trim_ascii().strip_prefix(qr::PREFIX.as_bytes()) {
+            return Inventory::parse_qr_text(text);
+        }
         let raw: RawInventory = lenient::from_slice(bytes).map_err(InventoryError::Json)?;
         let raw = match (raw.kind.as_str(), raw.inventory) {
             ("Inventory", None) => RawInventory { inventory: None, ..raw },

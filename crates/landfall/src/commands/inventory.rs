@@ -12,6 +12,9 @@ use landfall_core::wording::counted;
 use landfall_net::durable;
 use landfall_oci::bundle::BundleFile;
 use landfall_oci::store::ContentStore;
+use qrcode::render::svg;
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
 
 use crate::commands::registry::directories::find_registry;
 use crate::context::Context;
@@ -52,6 +55,12 @@ pub struct InventoryExportArgs {
     /// Write only the first 8 bytes of each digest: small enough to be carried by hand.
     #[arg(long)]
     pub short: bool,
+    /// Draw a QR code with the first 8 bytes of each digest: to the terminal, or with `--to` as an SVG image.
+    ///
+    /// A photograph of it carries the inventory out of a site that lets nothing else out. Write the text that the camera
+    /// reads into a file for `landfall bundle create --for`. It holds about 330 blobs.
+    #[arg(long, conflicts_with = "short")]
+    pub qr: bool,
     /// File to write [default: stdout].
     #[arg(long, value_name = "FILE")]
     pub to: Option<Utf8PathBuf>,
@@ -94,7 +103,10 @@ fn write(args: &InventoryExportArgs, blobs: BTreeSet<Digest>, context: &Context)
     if args.short {
         inventory = inventory.shortened();
     }
-    let text = serde_json::to_string_pretty(&inventory)?;
+    let text = match args.qr {
+        true => draw_code(&inventory.qr_text()?, args.to.is_some())?,
+        false => serde_json::to_string_pretty(&inventory)?,
+    };
     match &args.to {
         None => context.printer.data(&text)?,
         Some(path) => {
@@ -105,6 +117,19 @@ fn write(args: &InventoryExportArgs, blobs: BTreeSet<Digest>, context: &Context)
         }
     }
     Ok(ExitStatus::Done)
+}
+
+/// Draws a QR code: as an image, or with the characters of a terminal.
+fn draw_code(text: &str, as_image: bool) -> anyhow::Result<String> {
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).context("cannot make a QR code")?;
+    Ok(match as_image {
+        true => code.render::<svg::Color<'_>>().build(),
+        // Most terminals are dark: the light modules are drawn.
+        false => {
+            let mut drawn = code.render::<Dense1x2>();
+            drawn.dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build() + "\n"
+        }
+    })
 }
 
 fn host_name() -> String {

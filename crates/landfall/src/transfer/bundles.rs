@@ -29,6 +29,24 @@ use crate::transfer::location::ImageLocation;
 /// File with the needs that a destination does not meet, for the next bundle.
 const NEEDS_FILE: &str = "needs.json";
 
+/// Lists the images of a file that is no bundle.
+fn list_foreign(
+    path: &Utf8Path,
+    keys: &BundleKeyArgs,
+    staging: Option<&Staging>,
+    context: &Context,
+) -> anyhow::Result<Vec<ArchiveImage>> {
+    keys.refuse_foreign(path)?;
+    let spool = spool_directory()?;
+    let failed = || format!("cannot read the images of `{path}`");
+    let Some(staging) = staging else {
+        return open_archive(path, &spool).with_context(failed);
+    };
+    let progress = Progress::new(context.progress, &context.printer);
+    let loading = open_or_load(path, &spool, staging, &*progress.sink);
+    runtime::current_thread()?.block_on(loading).with_context(failed)
+}
+
 /// Returns the directory for temporary files.
 fn spool_directory() -> anyhow::Result<Utf8PathBuf> {
     Ok(Utf8PathBuf::try_from(std::env::temp_dir())?)
@@ -75,8 +93,23 @@ impl OpenBundles {
             paths: paths.to_vec(),
             ..OpenBundles::default()
         };
+        let mut opened = Vec::with_capacity(paths.len());
         for path in paths {
-            for image in bundles.open_one(path, keys, staging, context)? {
+            opened.push(match BundleFile::open(path) {
+                Ok(file) => Some(file),
+                Err(BundleError::Foreign { .. }) => None,
+                Err(error) => return Err(error.into()),
+            });
+        }
+        // What a delta counts on is looked for before anything is written.
+        let is_delta = |file: &Arc<BundleFile>| !file.document().needs.is_empty();
+        let staging = staging.filter(|_| !opened.iter().flatten().any(is_delta));
+        for (path, file) in paths.iter().zip(opened) {
+            let images = match file {
+                Some(file) => bundles.take(file, keys)?,
+                None => list_foreign(path, keys, staging, context)?,
+            };
+            for image in images {
                 for name in image
                     .names
                     .iter()
@@ -95,33 +128,12 @@ impl OpenBundles {
         Ok(bundles)
     }
 
-    fn open_one(
-        &mut self,
-        path: &Utf8Path,
-        keys: &BundleKeyArgs,
-        staging: Option<&Staging>,
-        context: &Context,
-    ) -> anyhow::Result<Vec<ArchiveImage>> {
-        match BundleFile::open(path) {
-            Ok(file) => {
-                keys.trust(&file)?;
-                let images = BundleSource::new(file.clone()).images();
-                self.files.push(file);
-                Ok(images)
-            }
-            Err(BundleError::Foreign { .. }) => {
-                keys.refuse_foreign(path)?;
-                let spool = spool_directory()?;
-                let failed = || format!("cannot read the images of `{path}`");
-                let Some(staging) = staging else {
-                    return open_archive(path, &spool).with_context(failed);
-                };
-                let progress = Progress::new(context.progress, &context.printer);
-                let loading = open_or_load(path, &spool, staging, &*progress.sink);
-                runtime::current_thread()?.block_on(loading).with_context(failed)
-            }
-            Err(error) => Err(error.into()),
-        }
+    /// Takes a bundle that one of the keys signed. Returns its images.
+    fn take(&mut self, file: Arc<BundleFile>, keys: &BundleKeyArgs) -> anyhow::Result<Vec<ArchiveImage>> {
+        keys.trust(&file)?;
+        let images = BundleSource::new(file.clone()).images();
+        self.files.push(file);
+        Ok(images)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -72,8 +72,8 @@ pub struct BundleCreateArgs {
     /// Leave signatures, attestations and bills of materials out.
     #[arg(long)]
     pub no_referrers: bool,
-    /// Leave out the blobs that a site has: its inventory, or the receipt of its last bundle [repeatable: what all of
-    /// them have; default: none].
+    /// Leave out the blobs that a site has: its inventory, the text of its QR code, or the receipt of its last bundle
+    /// [repeatable: what all of them have; default: none].
     #[arg(long = "for", value_name = "FILE", help_heading = "Delta")]
     pub sites: Vec<Utf8PathBuf>,
     /// Leave out the blobs of an older bundle that the site has.
