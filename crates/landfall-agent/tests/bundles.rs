@@ -1,6 +1,6 @@
 //! Hosts without a network: everything comes from bundles.
 
-#![expect(clippy::disallowed_methods, reason = "test set-up")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
 
