@@ -1,6 +1,9 @@
 //! Directories of a registry: a content store with the blobs, and the records of the repositories.
 
+use std::io;
+
 use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
 
 /// Name of the content store in an agent's state directory.
 const STORE: &str = "store";
@@ -32,6 +35,21 @@ impl RegistryDirs {
             store: state_dir.join(STORE),
             records: state_dir.join("registry"),
         }
+    }
+
+    /// Finds the registry as [`RegistryDirs::find`] does; a directory with none gets the directories of an agent, which
+    /// finds its content there when it starts.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn find_or_make_agents(root: &Utf8Path) -> io::Result<RegistryDirs> {
+        let found = RegistryDirs::find(root);
+        if found.records.is_dir() || found.store.join("blobs").is_dir() {
+            return Ok(found);
+        }
+        let agents = RegistryDirs::of_agent(root);
+        fs::create_dir_all(&agents.records)?;
+        Ok(agents)
     }
 
     /// Finds the registry that a user means by a directory. An agent's registry is found by the agent's state directory

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleFacts, BundleStep, Decision, FileState, check_needs, next_step};
-use landfall_core::bundle::document::BundledImage;
+use landfall_core::bundle::document::{BundledImage, NeededBlob};
 use landfall_core::bundle::trust::{HighestSeen, Trust};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::EventReason;
@@ -220,7 +220,12 @@ impl Opened {
     async fn check_needs(&mut self, host: &Host) -> anyhow::Result<()> {
         let (store, file) = (host.store.clone(), self.file.clone());
         let check = move || {
-            let has = |need: &landfall_core::bundle::document::NeededBlob| matches!(store.blob_size(&need.digest), Ok(Some(size)) if size == need.size);
+            // A blob that lay here for months is read once more before images are made of it. A damaged one goes, so that
+            // the next bundle brings it.
+            let has = |need: &NeededBlob| {
+                matches!(store.blob_size(&need.digest), Ok(Some(size)) if size == need.size)
+                    && matches!(store.delete_damaged(&need.digest), Ok(false))
+            };
             check_needs(&file.document().needs, has)
         };
         self.needs = Some(Decision::Refuse);
