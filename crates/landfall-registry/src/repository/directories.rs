@@ -96,4 +96,25 @@ mod tests {
             assert_eq!(RegistryDirs::find(root), expected, "{root}");
         }
     }
+
+    #[test]
+    fn a_directory_without_a_registry_becomes_that_of_an_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Utf8Path::from_path(directory.path()).unwrap();
+        let (own, store, new) = (
+            directory.join("own"),
+            directory.join("store-only"),
+            directory.join("new"),
+        );
+        fs::create_dir_all(own.join("repositories")).unwrap();
+        fs::create_dir_all(store.join("blobs")).unwrap();
+        for (root, expected) in [
+            (&own, RegistryDirs::standalone(&own)),
+            (&store, RegistryDirs::standalone(&store)),
+            (&new, RegistryDirs::of_agent(&new)),
+        ] {
+            assert_eq!(RegistryDirs::find_or_make_agents(root).unwrap(), expected, "{root}");
+            assert_eq!(RegistryDirs::find(root), expected, "{root}");
+        }
+    }
 }
