@@ -74,8 +74,13 @@ pub struct LandfallAgent {
 
 impl LandfallAgent {
     pub(crate) fn start(log_directory: &Utf8Path, state_dir: &Utf8Path, arguments: &[&str]) -> LandfallAgent {
+        LandfallAgent::start_by(log_directory, state_dir, landfall(arguments))
+    }
+
+    /// Starts an agent by a command that becomes `landfall`.
+    pub(crate) fn start_by(log_directory: &Utf8Path, state_dir: &Utf8Path, command: Command) -> LandfallAgent {
         let log_start = Program::stderr_before_start("landfall", log_directory).len();
-        let program = Program::start("landfall", log_directory, landfall(arguments));
+        let program = Program::start("landfall", log_directory, command);
         LandfallAgent {
             program,
             state_dir: state_dir.to_owned(),

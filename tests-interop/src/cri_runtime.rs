@@ -1,6 +1,7 @@
 //! containerd with its CRI plug-in, as a kubelet uses it. It reads drop-ins and mirror files of
 //! `/etc/containerd`, which is another directory in its own mount namespace. Pulls are CRI's `PullImage`.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,6 +15,7 @@ use tonic_prost::ProstCodec;
 
 use crate::docker_registry::Account;
 use crate::go_tool::tool;
+use crate::offline_host::OfflineHost;
 use crate::poll::try_wait_for;
 use crate::program::{Program, run};
 
@@ -121,10 +123,26 @@ impl CriRuntime {
     /// Panics if it does not answer before the deadline.
     #[must_use]
     pub fn start(release: Release, directory: RuntimeDirectory, etc: &Utf8Path) -> CriRuntime {
+        CriRuntime::start_by(release, directory, containerd_on(release, etc, &[]))
+    }
+
+    /// Starts containerd on a host whose `/etc/containerd` has the main file.
+    ///
+    /// # Panics
+    /// Panics if it does not answer before the deadline.
+    #[must_use]
+    pub fn start_on(host: &OfflineHost, release: Release, directory: RuntimeDirectory) -> CriRuntime {
+        let main_file = Utf8Path::new("/etc/containerd").join(MAIN_FILE);
+        let mut command = Command::new(release.program());
+        command.args(["--config", main_file.as_str()]);
+        CriRuntime::start_by(release, directory, host.inside(&command))
+    }
+
+    fn start_by(release: Release, directory: RuntimeDirectory, command: Command) -> CriRuntime {
         let directory = directory.0;
         let path = Utf8Path::from_path(directory.path()).expect("seen when it was made");
         let mut runtime = CriRuntime {
-            program: Program::start("containerd", path, containerd_on(release, etc, &[])),
+            program: Program::start("containerd", path, command),
             tokio: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -164,6 +182,30 @@ impl CriRuntime {
             .map_err(|status| status.message().to_owned())
     }
 
+    /// Returns the path of the socket.
+    #[must_use]
+    pub fn socket(&self) -> Utf8PathBuf {
+        self.directory().join(SOCKET)
+    }
+
+    /// Returns the images of the namespace `k8s.io` by their names, with their states, as `ctr` checks them.
+    ///
+    /// # Panics
+    /// Panics if `ctr` fails.
+    #[must_use]
+    pub fn images(&self) -> BTreeMap<String, String> {
+        let mut command = Command::new(tool("ctr"));
+        let socket = self.socket();
+        command.args(["--address", socket.as_str(), "--namespace", "k8s.io", "images", "check"]);
+        let table = run(command).succeeded().stdout();
+        // REF TYPE DIGEST STATUS …
+        let row = |line: &str| {
+            let mut columns = line.split_whitespace();
+            Some((columns.next()?.to_owned(), columns.nth(2)?.to_owned()))
+        };
+        table.lines().skip(1).filter_map(row).collect()
+    }
+
     #[must_use]
     pub fn output(&self) -> String {
         self.program.output()
@@ -185,7 +227,7 @@ impl CriRuntime {
         Q: prost::Message + 'static,
         A: prost::Message + Default + 'static,
     {
-        let socket = self.directory().join(SOCKET);
+        let socket = self.socket();
         let path = PathAndQuery::try_from(format!("/runtime.v1.ImageService/{method}")).expect("a path");
         self.tokio.block_on(async {
             let mut client = tonic::client::Grpc::new(connect(socket).await?);

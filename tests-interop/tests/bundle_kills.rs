@@ -1,7 +1,8 @@
 //! SIGKILL, full disks, links and a clock without a battery: `bundle create` and `bundle copy` run again end with the bytes of
-//! an undisturbed run, move no complete blob again, and give no unfinished file the final name.
+//! an undisturbed run, move no complete blob again, and give no unfinished file the final name. An agent that is killed while
+//! it adopts a bundle has every image that it said to have, and goes on with the rest.
 //!
-//! `LANDFALL_KILLS=200` sets the number of kills.
+//! `LANDFALL_KILLS=200` sets the number of kills. [`bundle_failures.rs`](bundle_failures.rs) lists all cases.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::process::Command;
@@ -9,12 +10,15 @@ use std::thread;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::reference::ImageReference;
 use landfall_core::status::ProgressEvent;
+use landfall_oci::store::ContentStore;
 use landfall_testkit::fake_registry::{Effect, Fault};
-use landfall_testkit::image_builder::FixtureBuilder;
+use landfall_testkit::image_builder::{FixtureBuilder, digest_of};
 use landfall_tests_interop::agent::{landfall, run_landfall};
 use landfall_tests_interop::bundle::{BundleDesk, TILL};
 use landfall_tests_interop::images::noise;
+use landfall_tests_interop::port::free_port;
 use landfall_tests_interop::program::{Program, run};
 use landfall_tests_interop::small_disk::SmallDisk;
 use tempfile::TempDir;
@@ -119,7 +123,7 @@ fn a_killed_create_is_resumed_to_the_same_bytes_without_moving_a_blob_twice() {
     let stretches = stretches(&desk, &reference);
     let mut numbers = Numbers(1);
     let (mut kept, mut unfinished) = (0, 0);
-    for kill in 0..kills(60) {
+    for kill in 0..kills(40) {
         let (_directory, path) = mk_directory();
         let file = path.join("shop.tar.zst");
         drop(run_and_kill(&path, desk.create(&file, &[]), whole, &mut numbers));
@@ -147,7 +151,7 @@ fn a_killed_create_is_resumed_to_the_same_bytes_without_moving_a_blob_twice() {
     }
     assert!(unfinished > 0, "each run ended before its kill");
     // The points are random: with few of them, none may be behind a complete blob.
-    assert!(kept > 0 || kills(60) < 20, "no kill came after a complete blob");
+    assert!(kept > 0 || kills(40) < 16, "no kill came after a complete blob");
 }
 
 /// Returns bytes of the progress events in the output of a command.
@@ -184,7 +188,7 @@ fn a_killed_copy_is_resumed_to_the_same_bytes_and_copies_64_mib_again_at_most() 
     let whole = time(copy(&original, &path.join("reference.tar.zst")));
     fs_err::remove_file(path.join("reference.tar.zst")).unwrap();
     let mut numbers = Numbers(2);
-    for kill in 0..kills(40) {
+    for kill in 0..kills(30) {
         let (_directory, path) = mk_directory();
         let file = path.join("copy.tar.zst");
         let killed = run_and_kill(&path, copy(&original, &file), whole, &mut numbers);
@@ -214,6 +218,87 @@ fn a_killed_copy_is_resumed_to_the_same_bytes_and_copies_64_mib_again_at_most() 
             "{left:?}"
         );
     }
+}
+
+/// Returns the agent of a host that has a bundle, and is done with it at its end.
+fn adopt(host: &Utf8Path) -> Command {
+    let [user_data, profile, root, state] =
+        ["user-data.yaml", "profile.yaml", "root", "state"].map(|name| host.join(name));
+    let mut arguments = vec!["agent", "--once", "--progress", "json"];
+    arguments.extend(["--user-data", user_data.as_str(), "--profile", profile.as_str()]);
+    arguments.extend(["--root", root.as_str(), "--state-dir", state.as_str()]);
+    landfall(&arguments)
+}
+
+/// Makes a host with a bundle and without a network. Its profile names one of the images.
+fn mk_host(host: &Utf8Path, bundle: &Utf8Path) {
+    let content = host.join("root/opt/spectrocloud/content");
+    fs_err::create_dir_all(&content).unwrap();
+    fs_err::copy(bundle, content.join("shop.tar.zst")).unwrap();
+    let user_data = format!(
+        "#cloud-config\nstylus:\n  imageRedirectWebhook: {{enable: false}}\nlandfall:\n  listen: 127.0.0.1:{}\n  \
+         containerd: {{enable: false}}\n  primary: {{endpoint: '127.0.0.1:{}'}}\n",
+        free_port(),
+        free_port()
+    );
+    let profile = format!(
+        "metadata: {{name: shop}}\nspec:\n  template:\n    packs:\n    - name: web\n      layer: addon\n      values: |\n        \
+         pack:\n          content:\n            images:\n            - image: {TILL}\n"
+    );
+    fs_err::write(host.join("user-data.yaml"), user_data).unwrap();
+    fs_err::write(host.join("profile.yaml"), profile).unwrap();
+}
+
+/// Returns the images that the output of an agent says to be there.
+fn finished(stderr: &str) -> Vec<ImageReference> {
+    let events = stderr.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let images = events.filter_map(|event| match event {
+        ProgressEvent::ImageFinished { image } => image.parse().ok(),
+        _ => None,
+    });
+    images.collect()
+}
+
+#[test]
+fn a_killed_adoption_has_what_it_said_to_have_and_goes_on_with_the_rest() {
+    let desk = BundleDesk::new();
+    let bundle = desk.bundle("shop.tar.zst", &[]);
+    let (_directory, reference) = mk_directory();
+    mk_host(&reference, &bundle);
+    let whole = time(adopt(&reference));
+    let expected = ContentStore::open(&reference.join("state/store")).unwrap().images();
+    let mut numbers = Numbers(3);
+    let (mut said, mut kill) = (0, 0);
+    while kill < kills(30) {
+        let (_directory, host) = mk_directory();
+        mk_host(&host, &bundle);
+        // Some kills hit one host, as a loose plug does.
+        for _ in 0..3 {
+            let stderr = run_and_kill(&host, adopt(&host), whole, &mut numbers);
+            kill += 1;
+            let store = ContentStore::open(&host.join("state/store")).unwrap();
+            for image in finished(&stderr) {
+                let stored = store.image(&image);
+                let stored = stored.unwrap_or_else(|| panic!("kill {kill}: `{image}` is lost\n{stderr}"));
+                assert_eq!(
+                    store.is_complete(&stored.digest).ok(),
+                    Some(true),
+                    "kill {kill}: {image}"
+                );
+                said += 1;
+            }
+        }
+        drop(run(adopt(&host)).succeeded());
+        let store = ContentStore::open(&host.join("state/store")).unwrap();
+        assert_eq!(store.images(), expected, "kill {kill}");
+        for digest in store.blobs().unwrap() {
+            let bytes = store.read_blob(&digest, 1 << 40).unwrap();
+            assert_eq!(digest_of(&bytes), digest, "kill {kill}: a blob with other bytes");
+        }
+        let receipt = format!("{host}/root/opt/spectrocloud/content/shop.tar.zst.receipt.json");
+        assert!(fs_err::metadata(receipt).is_ok(), "kill {kill}");
+    }
+    assert!(said > 0, "no kill came after a complete image");
 }
 
 /// Runs a command that must fail for want of space, and returns its message.
@@ -329,6 +414,12 @@ fn a_clock_of_1970_changes_nothing() {
         "--public-key",
         key.as_str(),
     ]));
+    let host = desk.path("host");
+    mk_host(&host, &copied);
+    in_1970(&adopt(&host));
+    let store = ContentStore::open(&host.join("state/store")).unwrap();
+    let till = store.image(&TILL.parse().unwrap());
+    assert_eq!(till.map(|image| image.digest), Some(desk.till.root.digest.clone()));
     for file in [&file, &copied] {
         assert!(fs_err::read(file).unwrap() == reference, "{file}");
     }

@@ -19,6 +19,7 @@ use landfall_core::settings::Compat;
 use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
 use landfall_net::tls::{TlsPolicy, client_config};
 use landfall_oci::bundle::BundleOptions;
+use landfall_oci::store::ContentStore;
 use landfall_testkit::image_builder::{
     FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image, zstd_frame,
 };
@@ -220,6 +221,41 @@ async fn a_stick_is_read_and_can_be_pulled_when_all_of_it_is_here() {
     assert_eq!(receipts.len(), 1, "{receipts:?}");
     let mount = offline.site.state_dir().join("sticks/COS_CONTENT");
     assert!(std::fs::symlink_metadata(&mount).is_err(), "the stick is unmounted");
+}
+
+/// One file under two names is one bundle, and so is a link to it. Of two files with one image name, the one with the
+/// higher number wins.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_files_with_one_content_are_one_bundle_and_of_two_with_one_name_the_newer_wins() {
+    let offline = Offline::new(&[]);
+    let content = offline.content();
+    let mut images = all_images();
+    write_bundle(&content.join("a-new.tar.zst"), &images, numbered(2)).await;
+    std::fs::copy(content.join("a-new.tar.zst"), content.join("b-copy.tar.zst")).unwrap();
+    std::os::unix::fs::symlink("a-new.tar.zst", content.join("c-link.tar.zst")).unwrap();
+    std::os::unix::fs::symlink("nowhere.tar.zst", content.join("d-dangling.tar.zst")).unwrap();
+    let newer = images[2].1.clone();
+    images[2].1 = small_image("an older nginx");
+    images.push(("example.io/old:1", small_image("old")));
+    write_bundle(&content.join("e-old.tar.zst"), &images, BundleOptions::default()).await;
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    let bundles = offline.site.status().bundles;
+    let names: Vec<_> = bundles
+        .iter()
+        .map(|bundle| bundle.path.rsplit('/').next().unwrap())
+        .collect();
+    assert_eq!(names, ["a-new.tar.zst", "e-old.tar.zst"]);
+    assert!(
+        bundles.iter().all(|bundle| bundle.phase == BundlePhase::Receipt),
+        "{bundles:#?}"
+    );
+    let store = ContentStore::open(&offline.site.state_dir().join("store")).unwrap();
+    let stored = store.image(&"docker.io/library/nginx:1.27".parse().unwrap()).unwrap();
+    assert_eq!(stored.digest, newer.root.digest);
+    assert!(
+        store.image(&"example.io/old:1".parse().unwrap()).is_some(),
+        "the older one has images of its own"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -639,6 +639,47 @@ fn images_are_loaded_into_a_store_that_then_leaves_them_out_of_the_next_bundle()
 }
 
 #[test]
+fn a_base_that_is_damaged_at_the_site_is_found_before_the_first_write_and_brought_again() {
+    let desk = mk_desk();
+    let (may, june, root, inventory) = (
+        desk.path("may.tar.zst"),
+        desk.path("june.tar.zst"),
+        desk.path("state"),
+        desk.path("shop.json"),
+    );
+    assert_done(&desk.create("may.tar.zst", &["till"], &[]));
+    assert_done(&run(&load_arguments(&may, &root)));
+    assert_done(&run(&["inventory", "export", "--root", &root, "--to", &inventory]));
+    let needs = json(&desk.create("june.tar.zst", &["till", "scale"], &["--for", &inventory, "-o", "json"]));
+    let base = needs["needs"][0]["digest"].as_str().expect("a base").to_owned();
+    let file = Path::new(&root)
+        .join("store/blobs/sha256")
+        .join(base.trim_start_matches("sha256:"));
+    let mut bytes = std::fs::read(&file).expect("the base");
+    bytes[1000] ^= 1;
+    std::fs::write(&file, bytes).expect("a blob of the store");
+    let load = |file: &str| {
+        let mut command = common::landfall(&load_arguments(file, &root));
+        command
+            .current_dir(desk.directory.path())
+            .output()
+            .expect("the program starts")
+    };
+    let refused = load(&june);
+    assert_eq!(refused.status.code(), Some(2), "{}", shown(&refused));
+    assert!(
+        shown(&refused).contains(&format!(
+            "nothing was written, because the bundle counts on blob `{base}`"
+        )),
+        "{}",
+        shown(&refused)
+    );
+    assert!(desk.directory.path().join("needs.json").exists());
+    assert_done(&load(&may));
+    assert_done(&load(&june));
+}
+
+#[test]
 fn an_index_of_which_other_platforms_were_left_out_is_loaded_as_it_is() {
     let desk = mk_desk();
     let platform = format!("linux/{}", std::env::consts::ARCH);

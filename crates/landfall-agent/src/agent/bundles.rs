@@ -20,7 +20,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::bundle::adoption::{BundleStep, next_step};
 use landfall_core::reference::Digest;
 use landfall_core::status::{BundleStatus, EventReason};
@@ -64,6 +64,8 @@ pub(crate) struct Bundles {
     offered: Arc<OfferedBundles>,
     /// Mount points of sticks from which everything was taken. They are unmounted once nobody has a file of them open.
     finished: Vec<Utf8PathBuf>,
+    /// Bundles on sticks that are done and not pulled yet, as the status shows them.
+    released: Vec<BundleStatus>,
 }
 
 impl Bundles {
@@ -78,6 +80,7 @@ impl Bundles {
             reported: BTreeMap::new(),
             offered: Arc::default(),
             finished: Vec::new(),
+            released: Vec::new(),
         }
     }
 
@@ -96,6 +99,9 @@ impl Bundles {
         let settings = &active.settings.landfall.bundles;
         let mut directories: Vec<_> = host.root.join(&settings.directory).into_iter().collect();
         directories.extend(self.sticks.mount(host, settings.sticks).await);
+        let done: Vec<_> = self.sticks.done().collect();
+        self.released
+            .retain(|bundle| done.iter().any(|stick| is_below(&bundle.path, stick)));
         let found = tokio::task::spawn_blocking(move || find_bundles(&directories)).await?;
         if self.keys.take(host, settings, ledger, found.keys).await? {
             self.opened.values_mut().for_each(Opened::reconsider);
@@ -324,16 +330,19 @@ impl Bundles {
                 foreign.source = None;
             }
         }
-        // Also of the bundles on sticks that are unmounted now.
-        self.remember(ledger)?;
         let is_done = |path: &camino::Utf8Path| {
             let mut on_stick = self.opened.values().filter(|opened| opened.path.starts_with(path));
             on_stick.all(Opened::is_done) && self.foreign.are_read_below(&path.to_owned())
         };
         self.finished = self.sticks.mounted().filter(|path| is_done(path)).cloned().collect();
+        // That they are done is known from here on.
+        self.remember(ledger)?;
         for path in &self.finished {
             let on_stick = self.opened.extract_if(.., |_, opened| opened.path.starts_with(path));
-            on_stick.for_each(|(_, mut opened)| opened.withdraw_place());
+            for (_, mut opened) in on_stick {
+                self.released.push(opened.status(&host.store).await);
+                opened.withdraw_place();
+            }
         }
         self.offer();
         self.remember(ledger)?;
@@ -400,6 +409,7 @@ impl Bundles {
         {
             bundles.push(status_of_known(&host.store, id, known).await);
         }
+        bundles.extend(self.released.iter().cloned());
         let before = host.status.get().bundles;
         let is_shown = |path: &str, shown: &[BundleStatus]| shown.iter().any(|bundle| bundle.path == path);
         let kept: Vec<_> = before
@@ -414,6 +424,10 @@ impl Bundles {
             host.status.update(|status| status.bundles = bundles);
         }
     }
+}
+
+fn is_below(path: &str, directory: &Utf8Path) -> bool {
+    Utf8Path::new(path).starts_with(directory)
 }
 
 /// Drops a bundle whose file is gone. The content that was adopted stays.

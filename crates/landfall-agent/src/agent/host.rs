@@ -11,7 +11,7 @@ use landfall_oci::client::UploadJournal;
 use landfall_oci::content::places::Places;
 use landfall_oci::store::ContentStore;
 use landfall_registry::directories::RegistryDirs;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::agent::bundles::Asked;
 use crate::events::EventLog;
@@ -43,6 +43,8 @@ pub(crate) struct Host {
     pub(crate) supervisor: Supervisor,
     /// Asks the reconciler for a pass.
     pub(crate) wake: Arc<Notify>,
+    /// Number of times that bundles came or went. A phase that fetches images ends for it.
+    pub(crate) bundle_changes: watch::Sender<u64>,
 }
 
 impl Host {
@@ -86,6 +88,7 @@ impl Host {
             metrics,
             supervisor,
             wake: options.reload.clone(),
+            bundle_changes: watch::Sender::new(0),
             state_dir,
         };
         for repair in host.store.repairs() {

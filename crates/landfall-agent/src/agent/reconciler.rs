@@ -12,6 +12,7 @@ use landfall_core::status::{EventReason, FailedPhase, Phase, ProgressEvent};
 use landfall_core::wording::counted;
 use landfall_host::notify::ServiceState;
 use landfall_net::random::random_fraction;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::agent::active_config::ActiveConfig;
@@ -40,6 +41,8 @@ pub(crate) struct Reconciler {
     ledger: LedgerFile,
     services: Services,
     bundles: Bundles,
+    /// Changes of the bundles since the last look.
+    bundle_changes: watch::Receiver<u64>,
     /// The causes of this pass.
     causes: Causes,
     /// The causes of failures that are events already.
@@ -82,6 +85,7 @@ impl Reconciler {
             ledger,
             services: Services::new(options.listeners, options.once, options.role),
             bundles: Bundles::new(&host),
+            bundle_changes: host.bundle_changes.subscribe(),
             causes: Causes::default(),
             reported: HashMap::new(),
             unwritable: None,
@@ -303,6 +307,7 @@ impl Reconciler {
     async fn validate(&mut self) -> anyhow::Result<String> {
         let active = self.config.load(&self.host, &mut self.ledger).await?;
         if self.role == Role::Host {
+            self.bundle_changes.mark_unchanged();
             let bundles = self.bundles.look(&self.host, &active, &mut self.ledger).await?;
             self.config.offer(&self.host, &bundles);
         }
@@ -371,7 +376,14 @@ impl Reconciler {
 
     async fn apply(&mut self, phase: Phase) -> anyhow::Result<String> {
         let active = self.active()?;
-        let changed = self.config.files_changed();
+        let mut bundles = self.bundle_changes.clone();
+        // A bundle with the images is worth more than the wait for a registry that does not answer.
+        let changed = async {
+            tokio::select! {
+                changed = self.config.files_changed() => changed,
+                Ok(()) = bundles.changed() => FilesChanged,
+            }
+        };
         apply_phase(&self.host, &active, &mut self.ledger, phase, &self.causes, changed).await
     }
 

@@ -148,6 +148,9 @@ pub enum DocumentError {
     Order { digest: Digest },
     #[error("the blobs of `{DOCUMENT_PATH}` have more than 2^62 bytes")]
     Size,
+    /// It is there twice, or leads out of the bundle.
+    #[error("`{DOCUMENT_PATH}` lists the file {path:?}, which is no path in a bundle, or lists it twice")]
+    Path { path: String },
     #[error("`{DOCUMENT_PATH}` names the image `{name}` with the digest `{digest}`, and does not list that manifest")]
     Manifest { name: ImageReference, digest: Digest },
 }
@@ -185,6 +188,17 @@ impl BundleDocument {
     fn check(&self) -> Result<(), DocumentError> {
         if self.blobs.len() > BLOBS_MAX || self.needs.len() > BLOBS_MAX {
             return Err(DocumentError::Blobs);
+        }
+        let mut paths = HashSet::new();
+        let is_right =
+            |path: &str| !path.contains('\0') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if let Some(file) = self
+            .files
+            .iter()
+            .find(|file| !is_right(&file.path) || !paths.insert(&file.path))
+        {
+            let path = file.path.clone();
+            return Err(DocumentError::Path { path });
         }
         let mut listed = HashSet::new();
         let mut sum = 0_u64;
@@ -303,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_document_that_contradicts_itself_is_refused() {
-        let cases: [(&str, Value, &str); 6] = [
+        let cases: [(&str, Value, &str); 9] = [
             (
                 "/format",
                 json!(2),
@@ -318,6 +332,9 @@ mod tests {
             ("/needs/0/digest", json!(mk_digest('2')), "lists `sha256:2222"),
             ("/blobs/1/size", json!(1_u64 << 63), "have more than 2^62 bytes"),
             ("/images/0/digest", json!(mk_digest('7')), "does not list that manifest"),
+            ("/files/0/path", json!("../index.json"), "is no path in a bundle"),
+            ("/files/0/path", json!("/etc/passwd"), "is no path in a bundle"),
+            ("/files/0/path", json!("a\0b"), "is no path in a bundle"),
         ];
         for (pointer, value, message) in cases {
             let mut document = mk_document();

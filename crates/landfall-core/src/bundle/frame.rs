@@ -57,10 +57,15 @@ pub fn position_in_frame(at: u64) -> u64 {
     HEADER_LENGTH + (at / BLOCK_SIZE + 1) * BLOCK_HEADER_LENGTH + at
 }
 
+/// Returns the number of frames that hold a blob.
+#[must_use]
+pub fn frame_count(size: u64) -> u64 {
+    size.div_ceil(FRAME_CONTENT_MAX).max(1)
+}
+
 /// Returns the contents of the frames that hold a blob: all but the last are full.
 pub fn split_frames(size: u64) -> impl Iterator<Item = u64> {
-    let count = size.div_ceil(FRAME_CONTENT_MAX).max(1);
-    (0..count).map(move |number| (size - number * FRAME_CONTENT_MAX).min(FRAME_CONTENT_MAX))
+    (0..frame_count(size)).map(move |number| (size - number * FRAME_CONTENT_MAX).min(FRAME_CONTENT_MAX))
 }
 
 /// Returns the content of the frame with this byte of a blob.
@@ -69,10 +74,12 @@ pub fn content_at(size: u64, at: u64) -> u64 {
     (size - at / FRAME_CONTENT_MAX * FRAME_CONTENT_MAX).min(FRAME_CONTENT_MAX)
 }
 
-/// Returns the length of all frames that hold a blob.
+/// Returns the length of all frames that hold a blob. It takes the same time for any size: a document may claim one of
+/// exbibytes.
 #[must_use]
 pub fn stored_length(size: u64) -> u64 {
-    split_frames(size).map(frame_length).sum()
+    let full = frame_count(size) - 1;
+    full * frame_length(FRAME_CONTENT_MAX) + frame_length(size - full * FRAME_CONTENT_MAX)
 }
 
 /// Returns the place of a blob's byte, from the beginning of its first frame.
@@ -129,6 +136,14 @@ mod tests {
             split_frames(FRAME_CONTENT_MAX * 2 + 7).collect::<Vec<_>>(),
             [FRAME_CONTENT_MAX, FRAME_CONTENT_MAX, 7]
         );
+        for size in [0, 1, FRAME_CONTENT_MAX, 5 * FRAME_CONTENT_MAX + 1] {
+            assert_eq!(frame_count(size), split_frames(size).count() as u64, "{size}");
+            let sum: u64 = split_frames(size).map(frame_length).sum();
+            assert_eq!(stored_length(size), sum, "{size}");
+        }
+        // The largest that a document may claim: no frame is counted one by one.
+        assert_eq!(frame_count(1 << 62), 1 << 32);
+        assert_eq!(stored_length(1 << 62), frame_length(FRAME_CONTENT_MAX) << 32);
     }
 
     proptest! {

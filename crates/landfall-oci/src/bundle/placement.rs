@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 
 use landfall_core::bundle::document::BundledBlob;
-use landfall_core::bundle::frame::{self, BLOCK_SIZE, frame_length, split_frames, stored_length};
+use landfall_core::bundle::frame::{self, BLOCK_SIZE, frame_count, frame_length, stored_length};
 use landfall_core::bundle::seek_table::{SeekEntry, rendered_length};
 use landfall_core::reference::Digest;
 
@@ -78,7 +78,7 @@ impl Placement {
             let (content, length) = match form {
                 BundleForm::Frames => {
                     let glue = placement.last_padding() + header_length(&blob_path(&blob.digest));
-                    frames += 1 + split_frames(blob.size).count() as u64;
+                    frames += 1 + frame_count(blob.size);
                     (header + frame_length(glue), stored_length(blob.size))
                 }
                 BundleForm::Plain => {

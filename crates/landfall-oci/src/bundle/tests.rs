@@ -2,7 +2,9 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "the files of these tests are small")]
 
+mod hostile;
 mod read_only;
+mod sizes;
 
 use std::collections::HashSet;
 

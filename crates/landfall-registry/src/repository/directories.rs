@@ -1,6 +1,9 @@
 //! Directories of a registry: a content store with the blobs, and the records of the repositories.
 
+use std::io;
+
 use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
 
 /// Name of the content store in an agent's state directory.
 const STORE: &str = "store";
@@ -32,6 +35,21 @@ impl RegistryDirs {
             store: state_dir.join(STORE),
             records: state_dir.join("registry"),
         }
+    }
+
+    /// Finds the registry as [`RegistryDirs::find`] does; a directory with none gets the directories of an agent, which
+    /// finds its content there when it starts.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn find_or_make_agents(root: &Utf8Path) -> io::Result<RegistryDirs> {
+        let found = RegistryDirs::find(root);
+        if found.records.is_dir() || found.store.join("blobs").is_dir() {
+            return Ok(found);
+        }
+        let agents = RegistryDirs::of_agent(root);
+        fs::create_dir_all(&agents.records)?;
+        Ok(agents)
     }
 
     /// Finds the registry that a user means by a directory. An agent's registry is found by the agent's state directory
@@ -75,6 +93,27 @@ mod tests {
                 RegistryDirs::standalone(&state.join("registry")),
             ),
         ] {
+            assert_eq!(RegistryDirs::find(root), expected, "{root}");
+        }
+    }
+
+    #[test]
+    fn a_directory_without_a_registry_becomes_that_of_an_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Utf8Path::from_path(directory.path()).unwrap();
+        let (own, store, new) = (
+            directory.join("own"),
+            directory.join("store-only"),
+            directory.join("new"),
+        );
+        fs::create_dir_all(own.join("repositories")).unwrap();
+        fs::create_dir_all(store.join("blobs")).unwrap();
+        for (root, expected) in [
+            (&own, RegistryDirs::standalone(&own)),
+            (&store, RegistryDirs::standalone(&store)),
+            (&new, RegistryDirs::of_agent(&new)),
+        ] {
+            assert_eq!(RegistryDirs::find_or_make_agents(root).unwrap(), expected, "{root}");
             assert_eq!(RegistryDirs::find(root), expected, "{root}");
         }
     }

@@ -164,11 +164,15 @@ impl OpenBundles {
     }
 
     /// Checks that the destinations have the blobs that deltas count on, before anything is written. Those that are not
-    /// there are written to `needs.json`, for the next bundle.
+    /// there are written to `needs.json`, for the next bundle. `is_right` reads a blob that is there.
     ///
     /// # Errors
     /// If a blob is missing. The message names it with its image and its size.
-    pub(crate) fn check_needs(&self, transfers: &[Transfer]) -> anyhow::Result<()> {
+    pub(crate) fn check_needs(
+        &self,
+        transfers: &[Transfer],
+        is_right: impl Fn(&NeededBlob) -> bool,
+    ) -> anyhow::Result<()> {
         if self.files.iter().all(|file| file.document().needs.is_empty()) {
             return Ok(());
         }
@@ -192,7 +196,7 @@ impl OpenBundles {
                     )
                 };
                 // A blob of images that are not copied is not needed.
-                sinks.peek().is_none() || sinks.any(|transfer| has_blob(&*transfer.sink))
+                sinks.peek().is_none() || sinks.any(|transfer| has_blob(&*transfer.sink)) && is_right(need)
             };
             if let Err(lacking) = check_needs(&file.document().needs, has) {
                 missing.extend(lacking.missing);

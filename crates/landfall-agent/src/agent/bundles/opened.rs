@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleFacts, BundleStep, Decision, FileState, check_needs, next_step};
-use landfall_core::bundle::document::{BundleDocument, BundledImage};
+use landfall_core::bundle::document::{BundleDocument, BundledImage, NeededBlob};
 use landfall_core::bundle::trust::{HighestSeen, Trust};
 use landfall_core::failure::Explanation;
 use landfall_core::reference::{Digest, ImageReference};
@@ -318,7 +318,12 @@ impl Opened {
         let store = host.store.clone();
         let needs = self.content.document().needs.clone();
         let check = move || {
-            let has = |need: &landfall_core::bundle::document::NeededBlob| matches!(store.blob_size(&need.digest), Ok(Some(size)) if size == need.size);
+            // A blob that lay here for months is read once more before images are made of it. A damaged one goes, so that
+            // the next bundle brings it.
+            let has = |need: &NeededBlob| {
+                matches!(store.blob_size(&need.digest), Ok(Some(size)) if size == need.size)
+                    && matches!(store.delete_damaged(&need.digest), Ok(false))
+            };
             check_needs(&needs, has)
         };
         self.needs = Some(Decision::Refuse);

@@ -150,6 +150,11 @@ impl Sticks {
         self.mounted.values().map(|(_, target)| target)
     }
 
+    /// Returns the places where the sticks were mounted from which everything was taken, until they are pulled.
+    pub(super) fn done(&self) -> impl Iterator<Item = Utf8PathBuf> {
+        self.done.keys().map(|label| self.directory.join(label))
+    }
+
     /// Mounts new sticks and unmounts those that were pulled. Returns the mount points. A stick that cannot be mounted is
     /// logged, and tried again in the next pass.
     pub(super) async fn mount(&mut self, host: &Host, is_wanted: bool) -> Vec<Utf8PathBuf> {

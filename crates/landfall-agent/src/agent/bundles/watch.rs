@@ -21,40 +21,58 @@ struct Fingerprint {
     sticks: Vec<(&'static str, Device)>,
 }
 
-/// Asks the reconciler for a pass when the directory of bundles or the sticks change, until the agent stops. A bundle that
-/// is gone is served no longer from that moment on, whatever the reconciler is doing.
+/// Asks the reconciler for a pass when the directory of bundles or the sticks change, until the agent stops. Once nothing
+/// grows any more, a pass under way ends for it. A bundle that is gone is served no longer from the moment that this is
+/// seen, whatever the reconciler is doing.
 pub(crate) fn watch_bundles(host: &Arc<Host>, settings: watch::Receiver<Option<Arc<Settings>>>, interval: Duration) {
     let watched = host.clone();
     host.supervisor.supervise("bundles", move |stop| async move {
-        let mut before: Option<Fingerprint> = None;
-        let mut is_quiet = false;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(interval) => {}
-            }
-            let Some(settings) = settings.borrow().clone() else {
-                continue;
-            };
-            let (host, last) = (watched.clone(), before.clone());
-            let look = move || {
-                let now = look(&host, &settings);
-                if let Some(last) = last.filter(|last| *last != now) {
-                    withdraw_gone(&host, &last, &now);
-                }
-                now
-            };
-            let now = tokio::task::spawn_blocking(look).await?;
-            let is_same = before.as_ref() == Some(&now);
-            let is_change = !is_same && before.is_some();
-            // A file without a table is read when nothing writes to it any more.
-            let ends_copy = is_same && !is_quiet && has_incomplete(&watched);
-            if is_change || ends_copy {
-                watched.wake.notify_one();
-            }
-            (before, is_quiet) = (Some(now), is_same);
-        }
+        stop.run_until_cancelled(follow_changes(&watched, settings, interval))
+            .await
+            .unwrap_or(Ok(()))
     });
+}
+
+async fn follow_changes(
+    host: &Arc<Host>,
+    mut settings: watch::Receiver<Option<Arc<Settings>>>,
+    interval: Duration,
+) -> anyhow::Result<()> {
+    let mut before: Option<Fingerprint> = None;
+    let mut is_settled = true;
+    loop {
+        // The first look is not after that of the first pass: what comes later is a change.
+        let current = settings
+            .wait_for(Option::is_some)
+            .await
+            .map(|settings| settings.clone());
+        let Ok(Some(current)) = current else {
+            // The reconciler has ended, and so will the agent.
+            return std::future::pending().await;
+        };
+        let (watched, last) = (host.clone(), before.clone());
+        let look = move || {
+            let now = look(&watched, &current);
+            let changed = last.filter(|last| *last != now);
+            if let Some(last) = &changed {
+                withdraw_gone(&watched, last, &now);
+            }
+            (now, changed.is_some())
+        };
+        let (now, is_new) = tokio::task::spawn_blocking(look).await?;
+        before = Some(now);
+        if is_new {
+            host.wake.notify_one();
+        } else if !is_settled {
+            host.bundle_changes.send_modify(|changes| *changes += 1);
+            if has_incomplete(host) {
+                // A file without a table is read when nothing writes to it any more.
+                host.wake.notify_one();
+            }
+        }
+        is_settled = !is_new;
+        tokio::time::sleep(interval).await;
+    }
 }
 
 fn has_incomplete(host: &Host) -> bool {

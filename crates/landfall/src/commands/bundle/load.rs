@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use camino::Utf8PathBuf;
 use clap::Args;
+use landfall_core::bundle::document::NeededBlob;
 use landfall_core::reference::ImageReference;
 use landfall_host::facts::own_platform;
 use landfall_oci::archive::ArchiveImage;
@@ -44,7 +45,12 @@ pub struct BundleLoadArgs {
 }
 
 pub(super) fn run(args: &BundleLoadArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let directory = RegistryDirs::find(&args.root).store;
+    let directory = match args.transfer.dry_run {
+        true => RegistryDirs::find(&args.root),
+        false => RegistryDirs::find_or_make_agents(&args.root)
+            .with_context(|| format!("cannot make the directories of a store in `{}`", args.root))?,
+    };
+    let directory = directory.store;
     let store = match args.transfer.dry_run {
         true => ContentStore::read_only(&directory),
         false => ContentStore::open(&directory).with_context(|| format!("cannot open the store `{directory}`"))?,
@@ -70,6 +76,8 @@ pub(super) fn run(args: &BundleLoadArgs, context: &Context) -> anyhow::Result<Ex
         })
         .collect();
     ensure!(!transfers.is_empty(), "the bundles have none of the images");
-    bundles.check_needs(&transfers)?;
+    // A damaged one goes, so that the next bundle brings it.
+    let is_right = |need: &NeededBlob| args.transfer.dry_run || matches!(store.delete_damaged(&need.digest), Ok(false));
+    bundles.check_needs(&transfers, is_right)?;
     run_transfers(&transfers, &TransferOptions::resolve(&args.transfer), context)
 }
