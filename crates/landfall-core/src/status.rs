@@ -165,7 +165,7 @@ pub struct BundleKeyStatus {
 pub struct BundleStatus {
     /// The file, or the first of its pieces.
     pub path: String,
-    /// The bundle's id; absent if the file cannot be read.
+    /// The bundle's id; absent if the file cannot be read, or a file of another format was not read yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The phase.
@@ -180,9 +180,9 @@ pub struct BundleStatus {
     pub images: usize,
     /// The number of its images that the content store has.
     pub adopted: usize,
-    /// The number of bytes of its blobs.
+    /// The number of bytes of its blobs; of a file of another format, its size.
     pub bytes: u64,
-    /// The images that the content store lacks.
+    /// The images that the content store lacks, or whose signatures and other companions it lacks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
     /// The reason why it is not taken, or not adopted as a whole.
