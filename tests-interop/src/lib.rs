@@ -17,6 +17,7 @@ pub mod go_tool;
 pub mod https;
 pub mod images;
 pub mod landfall_registry;
+pub mod offline_host;
 pub mod olareg;
 pub mod poll;
 pub mod port;

@@ -23,6 +23,7 @@ mod certificates;
 mod cluster;
 mod kube;
 mod run_lock;
+mod uploads;
 
 mod agent;
 

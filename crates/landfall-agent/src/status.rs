@@ -326,6 +326,7 @@ mod tests {
             status: store.clone(),
             metrics: crate::metrics::Metrics::new(),
             events: crate::events::EventLog::open(&path).unwrap(),
+            uploads: None,
         });
         let served = tokio::spawn(async { axum::serve(listener, router).await });
         assert!(matches!(find().await, FoundStatus::Current(status) if status.phase == Phase::Redirect));

@@ -7,3 +7,4 @@ pub mod pieces;
 pub mod policy;
 pub mod seek_table;
 pub mod trust;
+pub mod upload;

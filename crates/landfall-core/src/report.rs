@@ -9,6 +9,7 @@ mod inventory;
 mod receipt;
 mod stages;
 mod transfer;
+mod upload;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -31,6 +32,7 @@ pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError};
 pub use receipt::{BundleNeeds, BundleReceipt};
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
+pub use upload::{BundleUploadReport, BundleUploadRow};
 
 /// The version of these types.
 pub const API_VERSION: &str = "landfall.dev/v1alpha1";
@@ -390,7 +392,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
 
 /// Returns the JSON schemas of the commands' `-o json` output, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 13] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 14] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -401,6 +403,7 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 13] {
         ("bundle", schema_of::<BundleReport>()),
         ("bundle-verification", schema_of::<BundleVerificationReport>()),
         ("bundle-diff", schema_of::<BundleDiffReport>()),
+        ("bundle-upload", schema_of::<BundleUploadReport>()),
         ("stages", schema_of::<StagesReport>()),
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),

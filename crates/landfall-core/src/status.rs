@@ -450,6 +450,10 @@ pub enum EventReason {
     BundleVanished,
     /// The receipt of a bundle was written.
     BundleReceipt,
+    /// All ranges of an uploaded file are here.
+    BundleUploaded,
+    /// Nobody went on with an upload, and its ranges are deleted.
+    UploadAbandoned,
 }
 
 impl fmt::Display for EventReason {

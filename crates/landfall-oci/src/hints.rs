@@ -7,6 +7,7 @@ use std::io;
 use landfall_core::bundle::adoption::NeedsMissing;
 use landfall_core::bundle::pieces::{PieceSetError, SplitPlanError};
 use landfall_core::bundle::trust::{KeyRefusal, Refusal};
+use landfall_core::bundle::upload::{UploadNameError, UploadRefusal};
 use landfall_core::cosign::ImageRefusal;
 use landfall_core::failure::hint_as;
 use landfall_core::report::InventoryError;
@@ -46,6 +47,8 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<NeedsMissing>(error))
         .or_else(|| hint_as::<InventoryError>(error))
         .or_else(|| hint_as::<Refusal>(error))
+        .or_else(|| hint_as::<UploadNameError>(error))
+        .or_else(|| hint_as::<UploadRefusal>(error))
         .or_else(|| hint_as::<KeyRefusal>(error))
         .or_else(|| hint_as::<ImageRefusal>(error))
         .or_else(|| hint_as::<KeyError>(error))

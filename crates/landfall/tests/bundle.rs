@@ -393,3 +393,20 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE2G2Y+2tabdTV5BcGiBIx0a9fAFwr
 kBbmLSGtks4L3qX6yYY0zufBnhC8Ur/iy55GhWP/9A/bY2LhC30M9+RYtw==
 -----END PUBLIC KEY-----
 ";
+
+#[test]
+fn an_upload_needs_an_address_a_token_and_a_host_that_answers() {
+    let desk = mk_desk();
+    assert_done(&desk.create("may.tar.zst", &["till"], &[]));
+    let (file, token) = (desk.path("may.tar.zst"), desk.path("upload-token"));
+    std::fs::write(&token, "\n").expect("a file in our own directory");
+    let upload = |to: &str| desk.show(&run(&["bundle", "upload", &file, "--to", to, "--token-file", &token]));
+    for (to, message) in [
+        ("till-7:5080", "write it as `http://HOST:5080`"),
+        ("http://user:secret@till-7", "write it as `http://HOST:5080`"),
+        ("http://127.0.0.1:1", "`DIR/upload-token` holds no token"),
+    ] {
+        let text = upload(to);
+        assert!(text.contains(message), "{to}: {text}");
+    }
+}

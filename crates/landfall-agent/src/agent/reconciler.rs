@@ -303,7 +303,8 @@ impl Reconciler {
             let known = self.known_images();
             self.services.resume(&self.host, &active, known).await;
         }
-        self.services.status_api.ensure(&self.host, &active.settings).await?;
+        let api = &mut self.services.status_api;
+        api.ensure(&self.host, &active.settings, self.role).await?;
         Ok(counted(active.planned.len(), "image"))
     }
 

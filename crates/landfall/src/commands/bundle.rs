@@ -9,6 +9,7 @@ mod repair;
 mod room;
 mod serve;
 mod show;
+mod upload;
 mod verify;
 
 use anyhow::{Context as _, bail};
@@ -43,6 +44,7 @@ pub enum BundleCommand {
     Verify(verify::BundleVerifyArgs),
     Diff(diff::BundleDiffArgs),
     Copy(copy::BundleCopyArgs),
+    Upload(upload::BundleUploadArgs),
     Load(load::BundleLoadArgs),
     Repair(repair::BundleRepairArgs),
     Serve(Box<serve::BundleServeArgs>),
@@ -55,6 +57,7 @@ pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitSt
         BundleCommand::Verify(args) => verify::run(args, context),
         BundleCommand::Diff(args) => diff::run(args, context),
         BundleCommand::Copy(args) => copy::run(args, context),
+        BundleCommand::Upload(args) => upload::run(args, context),
         BundleCommand::Load(args) => load::run(args, context),
         BundleCommand::Repair(args) => repair::run(args, context),
         BundleCommand::Serve(args) => serve::run(args, context),
