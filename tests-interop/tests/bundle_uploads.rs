@@ -1,4 +1,5 @@
-//! Uploads by the lines of the guide: curl sends a bundle, and `landfall bundle upload` does the same.
+//! Uploads and receipts by the lines of the guide: curl sends a bundle, openssl verifies the receipt, and `landfall bundle upload`
+//! does the same as curl.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::process::Command;
@@ -49,7 +50,7 @@ fn mk_host(desk: &BundleDesk) -> OfflineHost {
 }
 
 #[test]
-fn the_lines_of_the_guide_upload_a_bundle() {
+fn the_lines_of_the_guide_upload_a_bundle_and_verify_its_receipt() {
     let blocks = blocks_of_the_guide();
     let find = |part: &str| {
         let block = blocks.iter().find(|block| block.contains(part));
@@ -64,6 +65,32 @@ fn the_lines_of_the_guide_upload_a_bundle() {
     assert!(fs_err::read(by_curl.content().join("site.tar.zst")).unwrap() == bytes);
     let bundle = by_curl.wait_for_bundle("the receipt", |bundle| bundle.phase == BundlePhase::Receipt);
     assert_eq!(bundle.adopted, bundle.images);
+    let verified = run_lines(&desk, &by_curl, find("openssl pkeyutl")).succeeded();
+    assert!(
+        verified.stdout().contains("Signature Verified Successfully"),
+        "{verified}"
+    );
+    assert!(verified.stdout().contains(", verified"), "{verified}");
+    // The desk leaves out what the site has, and takes no changed receipt.
+    let delta = run(desk.create(
+        &desk.path("june.tar.zst"),
+        &[
+            "--for",
+            desk.path("receipt.json").as_str(),
+            "--public-key",
+            desk.path("host-key.pub").as_str(),
+        ],
+    ));
+    let june = fs_err::metadata(desk.path("june.tar.zst")).unwrap_or_else(|_| panic!("{delta}"));
+    assert!(june.len() < bytes.len() as u64 / 10, "{} bytes", june.len());
+    let receipt = fs_err::read_to_string(desk.path("receipt.json")).unwrap();
+    fs_err::write(desk.path("receipt.json"), receipt.replacen("sha256:", "sha256:0", 1)).unwrap();
+    let openssl = find("openssl pkeyutl")
+        .lines()
+        .find(|line| line.contains("openssl pkeyutl"))
+        .unwrap();
+    let changed = run_lines(&desk, &by_curl, openssl);
+    assert_ne!(changed.code(), Some(0), "{changed}");
     let again = run_lines(&desk, &by_curl, find("landfall bundle upload")).succeeded();
     assert!(again.stdout().contains("complete"), "{again}");
 

@@ -1,7 +1,9 @@
-//! The status API. Everybody may read `/healthz`, `/readyz`, `/metrics`, `/api/v1/status` and `/api/v1/events`: they
-//! show no secret. `/api/v1/uploads` takes bundles from clients that have the token.
+//! The status API. Everybody may read `/healthz`, `/readyz`, `/metrics`, `/api/v1/status`, `/api/v1/events`,
+//! `/api/v1/receipts`, `/api/v1/inventory` and `/api/v1/host-key`: they show no secret. `/api/v1/uploads` takes bundles
+//! from clients that have the token.
 
 mod problem;
+mod receipts;
 mod uploads;
 
 use std::time::Duration;
@@ -28,6 +30,7 @@ const BODY_LIMIT: usize = 16 * 1024;
 /// The time limit of a request, but for a range of an upload.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+pub(crate) use self::receipts::ReceiptApi;
 pub(crate) use self::uploads::UploadApi;
 
 /// The data that the API shows.
@@ -38,11 +41,12 @@ pub struct ApiState {
     pub events: EventLog,
     /// `None` for an agent that takes no bundles.
     pub(crate) uploads: Option<UploadApi>,
+    pub(crate) receipts: ReceiptApi,
 }
 
 /// Returns the routes of the status API.
 pub(crate) fn api_router(state: ApiState) -> Router {
-    let uploads = state.uploads.clone();
+    let (uploads, receipts) = (state.uploads.clone(), state.receipts.clone());
     let short = uploads.clone().map_or_else(Router::new, uploads::short_routes);
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -51,6 +55,7 @@ pub(crate) fn api_router(state: ApiState) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/events", get(events))
         .with_state(state)
+        .merge(receipts::routes(receipts))
         .merge(short)
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
@@ -107,6 +112,18 @@ async fn events(State(state): State<ApiState>, Query(query): Query<EventsQuery>)
     }
 }
 
+/// Returns the receipts of an empty store, for tests.
+#[cfg(test)]
+pub(crate) fn mk_receipts(state_dir: &camino::Utf8Path, status: StatusStore) -> ReceiptApi {
+    ReceiptApi {
+        status,
+        store: landfall_oci::store::ContentStore::open(&state_dir.join("store")).unwrap(),
+        directory: state_dir.join("bundles"),
+        site: "till-7".to_owned(),
+        key: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};
@@ -126,6 +143,7 @@ mod tests {
         let metrics = Metrics::new();
         let (uploads, _) = UploadApi::open(&state_dir.join("content"), state_dir, status.clone(), metrics.clone());
         let state = ApiState {
+            receipts: mk_receipts(state_dir, status.clone()),
             status,
             metrics,
             events,

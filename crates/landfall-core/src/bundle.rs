@@ -5,6 +5,7 @@ pub mod document;
 pub mod frame;
 pub mod pieces;
 pub mod policy;
+pub mod receipt;
 pub mod seek_table;
 pub mod trust;
 pub mod upload;

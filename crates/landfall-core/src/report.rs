@@ -29,7 +29,7 @@ pub use bundle::{
 };
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
 pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError};
-pub use receipt::{BundleNeeds, BundleReceipt};
+pub use receipt::{BundleNeeds, BundleReceipt, BundleReceiptReport, RawReceipt};
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 pub use upload::{BundleUploadReport, BundleUploadRow};
@@ -392,7 +392,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
 
 /// Returns the JSON schemas of the commands' `-o json` output, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 14] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 15] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -403,6 +403,7 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 14] {
         ("bundle", schema_of::<BundleReport>()),
         ("bundle-verification", schema_of::<BundleVerificationReport>()),
         ("bundle-diff", schema_of::<BundleDiffReport>()),
+        ("bundle-receipt", schema_of::<BundleReceiptReport>()),
         ("bundle-upload", schema_of::<BundleUploadReport>()),
         ("stages", schema_of::<StagesReport>()),
         ("status", schema_of::<AgentStatus>()),

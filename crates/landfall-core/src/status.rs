@@ -138,6 +138,19 @@ pub struct AgentStatus {
     /// The bundles that this host has found, by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bundles: Vec<BundleStatus>,
+    /// The key that signs the receipts of this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<HostKeyStatus>,
+}
+
+/// The public half of the key of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostKeyStatus {
+    /// The SHA-256 of the public key.
+    pub id: String,
+    /// The file with the public key.
+    pub file: String,
 }
 
 /// A bundle that a host has found.
@@ -209,6 +222,7 @@ impl AgentStatus {
             kubelet_logins: None,
             host: HostConditions::default(),
             bundles: Vec::new(),
+            host_key: None,
         }
     }
 

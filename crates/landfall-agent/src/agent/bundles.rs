@@ -31,6 +31,7 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
 
+pub(crate) use self::courier::receipts_of;
 pub(crate) use self::offered::OfferedBundles;
 pub(crate) use self::trust::refuse_image;
 pub(crate) use self::watch::watch_bundles;

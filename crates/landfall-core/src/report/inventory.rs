@@ -40,11 +40,16 @@ pub enum InventoryError {
     Kind(String),
     #[error("it lists no blobs")]
     NoBlobs,
+    #[error("it names no bundle: it is no receipt")]
+    NoReceipt,
 }
 
 impl Hint for InventoryError {
     fn hint(&self) -> Option<Cow<'_, str>> {
-        Some("write one at the site: `landfall inventory export`".into())
+        Some(match self {
+            InventoryError::NoReceipt => "take the file `FILE.receipt.json` that the host wrote for the bundle".into(),
+            _ => "write one at the site: `landfall inventory export`".into(),
+        })
     }
 }
 

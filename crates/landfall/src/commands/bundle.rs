@@ -5,6 +5,7 @@ mod create;
 mod create_images;
 mod diff;
 mod load;
+mod receipt;
 mod repair;
 mod room;
 mod serve;
@@ -46,6 +47,7 @@ pub enum BundleCommand {
     Copy(copy::BundleCopyArgs),
     Upload(upload::BundleUploadArgs),
     Load(load::BundleLoadArgs),
+    Receipt(receipt::BundleReceiptArgs),
     Repair(repair::BundleRepairArgs),
     Serve(Box<serve::BundleServeArgs>),
 }
@@ -59,6 +61,7 @@ pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitSt
         BundleCommand::Copy(args) => copy::run(args, context),
         BundleCommand::Upload(args) => upload::run(args, context),
         BundleCommand::Load(args) => load::run(args, context),
+        BundleCommand::Receipt(args) => receipt::run(args, context),
         BundleCommand::Repair(args) => repair::run(args, context),
         BundleCommand::Serve(args) => serve::run(args, context),
     }
@@ -90,8 +93,7 @@ impl BundleKeyArgs {
     /// # Errors
     /// If none of the named keys signed the bundle, or a key cannot be read.
     pub(crate) fn trust(&self, file: &BundleFile) -> anyhow::Result<Option<String>> {
-        let keys = self.public_keys.iter().map(|path| load_public_key(path));
-        let keys = keys.collect::<anyhow::Result<Vec<PublicKey>>>()?;
+        let keys = load_public_keys(&self.public_keys)?;
         let keys = HostKeys::new(keys, []).context("cannot use the public keys")?;
         let refused = || format!("the bundle `{}` is refused", file.path());
         let checked = file.check_signatures(&keys).with_context(refused)?;
@@ -118,8 +120,7 @@ impl BundleKeyArgs {
         if self.image_keys.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = self.image_keys.iter().map(|path| load_public_key(path));
-        let keys = keys.collect::<anyhow::Result<Vec<PublicKey>>>()?;
+        let keys = load_public_keys(&self.image_keys)?;
         let runtime = runtime::current_thread()?;
         let mut refused = Vec::new();
         for SignedImage { name, source, digest } in images {
@@ -167,6 +168,10 @@ impl BundleKeyArgs {
             false => Err(anyhow::Error::from(Refusal::Unsigned).context(format!("the file `{path}` is refused"))),
         }
     }
+}
+
+fn load_public_keys(paths: &[Utf8PathBuf]) -> anyhow::Result<Vec<PublicKey>> {
+    paths.iter().map(|path| load_public_key(path)).collect()
 }
 
 fn load_public_key(path: &Utf8Path) -> anyhow::Result<PublicKey> {

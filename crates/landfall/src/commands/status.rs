@@ -100,6 +100,11 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
     for bundle in &status.bundles {
         line("Bundle", &describe_bundle(bundle));
     }
+    let key = status
+        .host_key
+        .as_ref()
+        .map(|key| format!("{} in {}", key.id, key.file));
+    line("Host key", &key.unwrap_or_default());
     let transfer = &status.transfer;
     if transfer.bytes_done < transfer.bytes_total {
         let (done, total) = (BinaryBytes(transfer.bytes_done), BinaryBytes(transfer.bytes_total));

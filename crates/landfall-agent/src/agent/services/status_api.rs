@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::DropGuard;
 
+use crate::agent::bundles::receipts_of;
 use crate::agent::host::Host;
 use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
 use crate::api::{ApiState, UploadApi, api_router};
@@ -72,6 +73,7 @@ impl StatusApi {
                 metrics: host.metrics.clone(),
                 events: host.events.clone(),
                 uploads,
+                receipts: receipts_of(host),
             });
             Ok(Routes {
                 http: Http::Plain(require_host(router, HostNames::addresses_and(names))),

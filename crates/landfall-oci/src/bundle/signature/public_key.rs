@@ -119,6 +119,12 @@ impl PublicKey {
         self.key.as_ref()
     }
 
+    /// Returns the text of a PEM file with the key.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        pem::render("PUBLIC KEY", self.spki()).to_string()
+    }
+
     #[must_use]
     pub fn kind(&self) -> KeyKind {
         self.kind
