@@ -16,7 +16,9 @@ use crate::program::{Program, run};
 /// A host. Its drop ends its agent and removes everything.
 #[derive(Debug)]
 pub struct OfflineHost {
-    directory: TempDir,
+    /// Removed with the host, if it has one of its own.
+    directory: Option<TempDir>,
+    path: Utf8PathBuf,
     port: u16,
     agent: Option<Program>,
 }
@@ -29,8 +31,22 @@ impl OfflineHost {
     #[must_use]
     pub fn new() -> OfflineHost {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let directory = directory.expect("a temporary directory");
+        let path = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
+        let mut host = OfflineHost::on(path);
+        host.directory = Some(directory);
+        host
+    }
+
+    /// Returns a host in this directory, which has another owner.
+    ///
+    /// # Panics
+    /// Panics if a file cannot be written.
+    #[must_use]
+    pub fn on(path: &Utf8Path) -> OfflineHost {
         let host = OfflineHost {
-            directory: directory.expect("a temporary directory"),
+            directory: None,
+            path: path.to_owned(),
             port: free_port(),
             agent: None,
         };
@@ -142,12 +158,9 @@ impl OfflineHost {
         self.path("state")
     }
 
-    /// # Panics
-    /// Never: temporary directories have UTF-8 names.
     #[must_use]
     pub fn path(&self, name: &str) -> Utf8PathBuf {
-        let directory = Utf8Path::from_path(self.directory.path());
-        directory.expect("a temporary directory with a UTF-8 name").join(name)
+        self.path.join(name)
     }
 
     /// Returns what the agent wrote, for the message of a failed assertion.

@@ -368,6 +368,41 @@ fn a_copy_to_a_full_disk_says_so_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn an_upload_to_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    let desk = BundleDesk::new();
+    let original = desk.bundle("shop.tar.zst", &[]);
+    let size = fs_err::metadata(&original).unwrap().len();
+    let disk = SmallDisk::mount("size=2m");
+    let mut host = OfflineHost::on(disk.path());
+    host.start();
+    let target = host.content().join("shop.tar.zst");
+    let message = fail_for_space(upload(&original, &host), &target);
+    assert!(
+        message.contains(&format!("the disk has no room: {size} bytes are needed")),
+        "{message}"
+    );
+    assert!(host.uploads().is_empty(), "nothing is begun");
+
+    // There is room at first, and then something else takes it.
+    disk.remount("size=40m");
+    let token = fs_err::read_to_string(host.token_file()).unwrap();
+    let asked = format!(r#"{{"name": "shop.tar.zst", "size": {size}, "rangeSize": 65536}}"#);
+    let header = format!("Authorization: Bearer {}", token.trim());
+    let begun = host.curl(&["/api/v1/uploads", "-H", &header, "--json", &asked]);
+    assert!(begun.is_some(), "{}", host.output());
+    let hog = disk.fill();
+    let message = fail_for_space(upload(&original, &host), &target);
+    assert!(
+        message.contains("the disk has no room: 65536 bytes are needed"),
+        "{message}"
+    );
+    fs_err::remove_file(hog).unwrap();
+    drop(run(upload(&original, &host)).succeeded());
+    assert!(fs_err::read(&target).unwrap() == fs_err::read(&original).unwrap());
+    host.kill();
+}
+
+#[test]
 fn a_disk_without_inodes_is_called_full_and_gets_the_file_when_there_are_some() {
     let desk = BundleDesk::new();
     let original = desk.bundle("shop.tar.zst", &[]);

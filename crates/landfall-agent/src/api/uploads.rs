@@ -237,15 +237,15 @@ async fn receive(
         linger(&parts.headers, body).await;
     }
     match received {
-        Ok(mut upload) => {
+        Ok((status, mut upload)) => {
             upload.ranges.clear();
-            Json(upload).into_response()
+            (status, Json(upload)).into_response()
         }
         Err(problem) => problem.into_response(),
     }
 }
 
-/// Takes a range. The body stays where it is if nothing of it is read.
+/// Takes a range: 201 if it was missing, 200 if it was here. The body stays where it is if nothing of it is read.
 async fn take_range(
     state: &UploadApi,
     id: String,
@@ -253,7 +253,7 @@ async fn take_range(
     query: Result<Query<RangeQuery>, QueryRejection>,
     headers: &HeaderMap,
     body: &mut Option<Body>,
-) -> Result<UploadStatus, Problem> {
+) -> Result<(StatusCode, UploadStatus), Problem> {
     let sha256 = query.ok().and_then(|Query(query)| parse_sha256(&query.sha256));
     let sha256 = sha256.ok_or_else(|| {
         let hint = "add `?sha256=` with the 64 hexadecimal digits that `sha256sum` prints";
@@ -263,7 +263,7 @@ async fn take_range(
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let uploads = state.uploads.clone();
     let receiving = match blocking(move || uploads.offer(&id, number, length, &sha256)).await? {
-        Offer::Here(upload) => return Ok(upload),
+        Offer::Here(upload) => return Ok((StatusCode::OK, upload)),
         Offer::Take(receiving) => receiving,
     };
     let Some(body) = body.take() else {
@@ -277,7 +277,7 @@ async fn take_range(
         transferred = transfer => {
             let upload = transferred.unwrap_or_else(|_| Err(too_slow()))?;
             state.metrics.uploaded.inc_by(bytes);
-            Ok(upload)
+            Ok((StatusCode::CREATED, upload))
         }
     }
 }

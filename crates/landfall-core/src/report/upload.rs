@@ -32,7 +32,7 @@ pub struct BundleUploadRow {
     pub bytes: u64,
     /// The number of bytes that the host had before.
     pub bytes_before: u64,
-    /// The number of bytes that this run sent and the host acknowledged.
+    /// The number of bytes that the host took from this run.
     pub bytes_sent: u64,
     /// The state on the host.
     pub state: UploadState,

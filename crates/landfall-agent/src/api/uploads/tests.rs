@@ -87,9 +87,12 @@ async fn a_file_is_uploaded_in_ranges() {
         let (status, answer) = place.call(Method::PUT, &range_path(&id, number, range), body).await;
         assert_eq!(
             (status, &answer["missing"]),
-            (StatusCode::OK, &json!(number)),
+            (StatusCode::CREATED, &json!(number)),
             "{answer}"
         );
+        let path = range_path(&id, number, range);
+        let again = place.call(Method::PUT, &path, Body::from(range.to_vec()));
+        assert_eq!(again.await.0, StatusCode::OK, "it is here");
     }
     assert!(fs_err::read(place.content.join("site.tar.zst")).unwrap() == content);
     assert_eq!(place.published.try_recv().unwrap().state, UploadState::Complete);
@@ -239,7 +242,11 @@ async fn what_is_refused_says_why_and_what_to_do() {
     let (status, done) = place
         .call(Method::PUT, &put(&format!("0?sha256={good}")), Body::from("0123456789"))
         .await;
-    assert_eq!((status, &done["state"]), (StatusCode::OK, &json!("complete")), "{done}");
+    assert_eq!(
+        (status, &done["state"]),
+        (StatusCode::CREATED, &json!("complete")),
+        "{done}"
+    );
     let (status, _) = place.call(Method::DELETE, &format!("/{id}"), Body::empty()).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert!(place.content.join("a.tar").exists(), "a complete file stays");
@@ -263,7 +270,7 @@ async fn a_client_that_goes_away_in_a_range_frees_its_place() {
     let waiting = place.call(Method::PUT, &path, endless);
     assert!(timeout(Duration::from_millis(200), waiting).await.is_err());
     let (status, answer) = place.call(Method::PUT, &path, Body::from(content)).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(status, StatusCode::CREATED, "{answer}");
 }
 
 #[tokio::test]

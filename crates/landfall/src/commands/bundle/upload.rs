@@ -13,9 +13,10 @@ use landfall_core::bundle::upload::{RANGE_SIZE_MAX, RANGE_SIZE_MIN, UploadReques
 use landfall_core::failure::Explanation;
 use landfall_core::report::{BundleUploadReport, BundleUploadRow};
 use landfall_core::status::{ProgressEvent, ProgressSink};
+use landfall_net::random::random_bytes;
 use tokio_util::sync::CancellationToken;
 
-use self::client::{Destination, UploadClient};
+use self::client::{Destination, RangeEnd, UploadClient};
 use self::local_file::{LocalFile, files_of};
 use super::BundleKeyArgs;
 use crate::args::OutputArgs;
@@ -28,6 +29,9 @@ use crate::output::size::bytes;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
 use crate::runtime;
+
+/// Ranges of each connection after which the host is asked again for what is missing.
+const RANGES_BETWEEN_LOOKS: usize = 4;
 
 /// Send bundles to a host, over the status API of its agent.
 ///
@@ -207,17 +211,24 @@ impl Upload<'_> {
         let mut status = begun.clone();
         while status.state == UploadState::Receiving {
             let missing = status.ranges.iter().zip(0_u64..).filter(|(range, _)| range.is_none());
-            let missing: Vec<u64> = missing.map(|(_, number)| number).collect();
+            let mut missing: Vec<u64> = missing.map(|(_, number)| number).collect();
             if missing.is_empty() {
                 bail!("the host's answer has no missing range, and the upload is not complete");
             }
+            // Several clients begin at different places, and look often at what the others have sent.
+            let place = usize::try_from(u64::from_le_bytes(random_bytes()) % missing.len() as u64);
+            missing.rotate_left(place.unwrap_or_default());
+            missing.truncate(usize::from(self.args.connections) * RANGES_BETWEEN_LOOKS);
             let range_size = status.range_size;
             let requests = missing.into_iter().map(|number| {
                 let digest = &digest;
                 async move {
-                    let length = self.client.send_range(id, number, file, range_size, self.sink).await?;
-                    if length > 0 {
+                    let (_, length) = file.span(number, range_size);
+                    let end = self.client.send_range(id, number, file, range_size, self.sink).await?;
+                    if end == RangeEnd::Taken {
                         sent.fetch_add(length, Ordering::Relaxed);
+                    }
+                    if end != RangeEnd::Left {
                         self.sink.progress(ProgressEvent::BlobAdvanced {
                             digest: digest.clone(),
                             bytes: length,

@@ -87,6 +87,17 @@ pub(super) struct UploadClient {
     http: reqwest::Client,
 }
 
+/// End of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RangeEnd {
+    /// The host took it from this run.
+    Taken,
+    /// The host had it by then.
+    There,
+    /// Another client sends it.
+    Left,
+}
+
 /// Failure of a request.
 enum Failure {
     /// The same request may succeed later, after this wait if the host named one.
@@ -148,8 +159,7 @@ impl UploadClient {
         }
     }
 
-    /// Sends a range until the host has acknowledged it, or somebody else sends it. Returns the number of bytes that this
-    /// run sent.
+    /// Sends a range until the host has it, or somebody else sends it.
     pub(super) async fn send_range(
         &self,
         id: &str,
@@ -157,19 +167,19 @@ impl UploadClient {
         file: &LocalFile,
         range_size: u64,
         sink: &dyn ProgressSink,
-    ) -> anyhow::Result<u64> {
+    ) -> anyhow::Result<RangeEnd> {
         let sha256 = file.hash_range(number, range_size).await?;
         let path = format!("/{id}/ranges/{number}?sha256={}", sha256.hex());
         let (start, length) = file.span(number, range_size);
         let mut failed = 0;
         loop {
             match self.try_range(&path, file, start, length).await {
-                Ok(()) => return Ok(length),
+                Ok(end) => return Ok(end),
                 Err(Failure::InFlight(error)) => {
                     // The caller asks again for what is missing.
                     tracing::debug!(%error, "a range is left to another client");
                     sleep(Duration::from_secs(1)).await;
-                    return Ok(0);
+                    return Ok(RangeEnd::Left);
                 }
                 Err(Failure::Lasting(error)) => return Err(error),
                 Err(Failure::Passing(error, wait)) => {
@@ -182,7 +192,7 @@ impl UploadClient {
         }
     }
 
-    async fn try_range(&self, path: &str, file: &LocalFile, start: u64, length: u64) -> Result<(), Failure> {
+    async fn try_range(&self, path: &str, file: &LocalFile, start: u64, length: u64) -> Result<RangeEnd, Failure> {
         let lasting = |error: std::io::Error| Failure::Lasting(anyhow::Error::from(error).context(file.path.clone()));
         let mut content = tokio::fs::File::open(&file.path).await.map_err(lasting)?;
         content.seek(SeekFrom::Start(start)).await.map_err(lasting)?;
@@ -210,7 +220,8 @@ impl UploadClient {
             }
         };
         match response.status() {
-            StatusCode::OK => Ok(()),
+            StatusCode::CREATED => Ok(RangeEnd::Taken),
+            StatusCode::OK => Ok(RangeEnd::There),
             _ => Err(read_failure(response).await),
         }
     }
