@@ -30,4 +30,5 @@ pub mod source_registry;
 pub mod stick;
 pub mod tls;
 pub mod topology;
+pub mod upload_host;
 pub mod user_data;

@@ -1,6 +1,7 @@
-//! SIGKILL, full disks, links and a clock without a battery: `bundle create` and `bundle copy` run again end with the bytes of
-//! an undisturbed run, move no complete blob again, and give no unfinished file the final name. An agent that is killed while
-//! it adopts a bundle has every image that it said to have, and goes on with the rest.
+//! SIGKILL, full disks, links and a clock without a battery: `bundle create`, `bundle copy` and `bundle upload` run again end
+//! with the bytes of an undisturbed run, move no complete blob and no acknowledged range again, and give no unfinished
+//! file the final name. An agent that is killed while it adopts a bundle has every image that it said to have, and goes on
+//! with the rest.
 //!
 //! `LANDFALL_KILLS=200` sets the number of kills. [`bundle_failures.rs`](bundle_failures.rs) lists all cases.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
@@ -21,6 +22,7 @@ use landfall_tests_interop::images::noise;
 use landfall_tests_interop::port::free_port;
 use landfall_tests_interop::program::{Program, run};
 use landfall_tests_interop::small_disk::SmallDisk;
+use landfall_tests_interop::upload_host::UploadHost;
 use tempfile::TempDir;
 
 const KILLS: &str = "LANDFALL_KILLS";
@@ -301,6 +303,102 @@ fn a_killed_adoption_has_what_it_said_to_have_and_goes_on_with_the_rest() {
     assert!(said > 0, "no kill came after a complete image");
 }
 
+fn upload(file: &Utf8Path, host: &UploadHost) -> Command {
+    let (to, token) = (host.url(), host.token_file());
+    let arguments = [
+        "bundle",
+        "upload",
+        file.as_str(),
+        "--to",
+        &to,
+        "--token-file",
+        token.as_str(),
+    ];
+    landfall(&[&arguments[..], &["--range-size", "65536", "--progress", "json"]].concat())
+}
+
+/// Client and agent are killed in turn. The host loses no range that it had acknowledged, and the clients together send
+/// each of them once.
+#[test]
+fn a_killed_upload_goes_on_and_no_acknowledged_range_is_lost_or_sent_again() {
+    let desk = BundleDesk::new();
+    let original = mk_large_bundle(&desk, 2);
+    let size = fs_err::metadata(&original).unwrap().len();
+    let mut host = UploadHost::new();
+    host.start();
+    let mut numbers = Numbers(3);
+    let mut known: Vec<String> = Vec::new();
+    let mut acknowledged = 0;
+    let (mut in_the_middle, mut is_complete) = (0, false);
+    for kill in 0..kills(60) {
+        let (_directory, log) = mk_directory();
+        let mut client = Program::start("landfall", &log, upload(&original, &host));
+        thread::sleep(Duration::from_millis(60 + numbers.draw() % 250));
+        if kill % 2 == 0 {
+            client.kill();
+        } else {
+            host.kill();
+            thread::sleep(Duration::from_millis(numbers.draw() % 50));
+            host.start();
+            // It tries again until the agent is back, and is killed then.
+            thread::sleep(Duration::from_millis(numbers.draw() % 1500));
+            client.kill();
+        }
+        acknowledged += advances(&client.stderr()).iter().sum::<u64>();
+        let uploads = host.uploads();
+        let ranges = uploads
+            .first()
+            .map(|upload| upload["ranges"].as_array().unwrap().clone());
+        let here = ranges.unwrap_or_default().into_iter().enumerate();
+        let here: Vec<String> = here
+            .filter(|(_, range)| range.is_string())
+            .map(|(number, range)| format!("{number} {range}"))
+            .collect();
+        for range in &known {
+            assert!(
+                here.contains(range),
+                "kill {kill}: range {range} is lost\n{}",
+                host.output()
+            );
+        }
+        let target = host.content().join("large.tar.zst");
+        is_complete = uploads.first().is_some_and(|upload| upload["state"] == "complete");
+        assert_eq!(
+            target.exists(),
+            is_complete,
+            "kill {kill}: an unfinished file has the final name"
+        );
+        in_the_middle += u32::from(!here.is_empty() && !is_complete);
+        known = here;
+        if is_complete {
+            break;
+        }
+    }
+    assert!(in_the_middle > 0, "no kill came between the first and the last range");
+    if !is_complete {
+        let resumed = run(upload(&original, &host)).succeeded();
+        acknowledged += advances(&resumed.stderr()).iter().sum::<u64>();
+    }
+    assert!(
+        acknowledged <= size,
+        "{acknowledged} of {size} bytes were acknowledged: some of them twice"
+    );
+    let mut compare = Command::new("cmp");
+    compare.arg(&original).arg(host.content().join("large.tar.zst"));
+    drop(run(compare).succeeded());
+    let again = run(upload(&original, &host)).succeeded();
+    assert_eq!(advances(&again.stderr()), Vec::<u64>::new());
+    let left: Vec<_> = host
+        .content()
+        .join(".landfall-uploads")
+        .read_dir_utf8()
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_owned())
+        .filter(|name| !name.ends_with(".journal"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+}
+
 /// Runs a command that must fail for want of space, and returns its message.
 fn fail_for_space(command: Command, file: &Utf8Path) -> String {
     let failed = run(command);
@@ -352,6 +450,41 @@ fn a_copy_to_a_full_disk_says_so_and_goes_on_when_there_is_room() {
     fs_err::remove_file(hog).unwrap();
     drop(run(copy(&original, &file)).succeeded());
     assert!(fs_err::read(&file).unwrap() == reference);
+}
+
+#[test]
+fn an_upload_to_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    let desk = BundleDesk::new();
+    let original = desk.bundle("shop.tar.zst", &[]);
+    let size = fs_err::metadata(&original).unwrap().len();
+    let disk = SmallDisk::mount("size=2m");
+    let mut host = UploadHost::on(disk.path());
+    host.start();
+    let target = host.content().join("shop.tar.zst");
+    let message = fail_for_space(upload(&original, &host), &target);
+    assert!(
+        message.contains(&format!("the disk has no room: {size} bytes are needed")),
+        "{message}"
+    );
+    assert!(host.uploads().is_empty(), "nothing is begun");
+
+    // There is room at first, and then something else takes it.
+    disk.remount("size=40m");
+    let token = fs_err::read_to_string(host.token_file()).unwrap();
+    let asked = format!(r#"{{"name": "shop.tar.zst", "size": {size}, "rangeSize": 65536}}"#);
+    let header = format!("Authorization: Bearer {}", token.trim());
+    let begun = host.curl(&["/api/v1/uploads", "-H", &header, "--json", &asked]);
+    assert!(begun.is_some(), "{}", host.output());
+    let hog = disk.fill();
+    let message = fail_for_space(upload(&original, &host), &target);
+    assert!(
+        message.contains("the disk has no room: 65536 bytes are needed"),
+        "{message}"
+    );
+    fs_err::remove_file(hog).unwrap();
+    drop(run(upload(&original, &host)).succeeded());
+    assert!(fs_err::read(&target).unwrap() == fs_err::read(&original).unwrap());
+    host.kill();
 }
 
 #[test]

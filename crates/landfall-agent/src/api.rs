@@ -1,5 +1,10 @@
-//! The status API: `/healthz`, `/readyz`, `/metrics`, `/api/v1/status` and `/api/v1/events`. It is read-only, and shows
-//! no secret.
+//! The status API. Everybody may read `/healthz`, `/readyz`, `/metrics`, `/api/v1/status`, `/api/v1/events`,
+//! `/api/v1/receipts`, `/api/v1/inventory` and `/api/v1/host-key`: they show no secret. `/api/v1/uploads` takes bundles
+//! from clients that have the token.
+
+mod problem;
+mod receipts;
+mod uploads;
 
 use std::time::Duration;
 
@@ -13,16 +18,20 @@ use serde::{Deserialize, Serialize};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use self::problem::Problem;
 use crate::events::EventLog;
 use crate::failure::error_line;
 use crate::metrics::{self, Metrics};
 use crate::status::StatusStore;
 
-/// The largest request body. No request of this API needs one.
+/// The largest request body, but for a range of an upload.
 const BODY_LIMIT: usize = 16 * 1024;
 
-/// The time limit of a request.
+/// The time limit of a request, but for a range of an upload.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) use self::receipts::ReceiptApi;
+pub(crate) use self::uploads::UploadApi;
 
 /// The data that the API shows.
 #[derive(Debug, Clone)]
@@ -30,19 +39,27 @@ pub struct ApiState {
     pub status: StatusStore,
     pub metrics: Metrics,
     pub events: EventLog,
+    /// `None` for an agent that takes no bundles.
+    pub(crate) uploads: Option<UploadApi>,
+    pub(crate) receipts: ReceiptApi,
 }
 
 /// Returns the routes of the status API.
-pub fn api_router(state: ApiState) -> Router {
+pub(crate) fn api_router(state: ApiState) -> Router {
+    let (uploads, receipts) = (state.uploads.clone(), state.receipts.clone());
+    let short = uploads.clone().map_or_else(Router::new, uploads::short_routes);
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
         .route("/api/v1/status", get(status))
         .route("/api/v1/events", get(events))
+        .with_state(state)
+        .merge(receipts::routes(receipts))
+        .merge(short)
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
-        .with_state(state)
+        .merge(uploads.map_or_else(Router::new, uploads::range_routes))
 }
 
 async fn readyz(State(state): State<ApiState>) -> (StatusCode, String) {
@@ -91,18 +108,20 @@ async fn events(State(state): State<ApiState>, Query(query): Query<EventsQuery>)
             events,
         })
         .into_response(),
-        Err(error) => internal_error(&error_line(&error)),
+        Err(error) => Problem::internal("cannot read the events", &error_line(&error)).into_response(),
     }
 }
 
-/// Answers 500. The detail goes to the log, not to the client.
-fn internal_error(detail: &str) -> Response {
-    tracing::error!(error = detail, "cannot read the events");
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        Json(serde_json::json!({"error": "cannot read the events"})),
-    )
-        .into_response()
+/// Returns the receipts of an empty store, for tests.
+#[cfg(test)]
+pub(crate) fn mk_receipts(state_dir: &camino::Utf8Path, status: StatusStore) -> ReceiptApi {
+    ReceiptApi {
+        status,
+        store: landfall_oci::store::ContentStore::open(&state_dir.join("store")).unwrap(),
+        directory: state_dir.join("bundles"),
+        site: "till-7".to_owned(),
+        key: None,
+    }
 }
 
 #[cfg(test)]
@@ -121,14 +140,16 @@ mod tests {
         let state_dir = Utf8Path::from_path(dir.path()).unwrap();
         let status = StatusStore::new(state_dir, WriteHealth::new(state_dir));
         let events = EventLog::open(state_dir).unwrap();
-        (
-            dir,
-            ApiState {
-                status,
-                metrics: Metrics::new(),
-                events,
-            },
-        )
+        let metrics = Metrics::new();
+        let (uploads, _) = UploadApi::open(&state_dir.join("content"), state_dir, status.clone(), metrics.clone());
+        let state = ApiState {
+            receipts: mk_receipts(state_dir, status.clone()),
+            status,
+            metrics,
+            events,
+            uploads: Some(uploads),
+        };
+        (dir, state)
     }
 
     async fn call(state: &ApiState, path: &str) -> (StatusCode, String) {

@@ -21,8 +21,10 @@ pub mod write_health;
 
 mod certificates;
 mod cluster;
+mod host_key;
 mod kube;
 mod run_lock;
+mod uploads;
 
 mod agent;
 

@@ -44,6 +44,8 @@ pub struct Metrics {
     bundles: Family<BundleLabel, Gauge>,
     /// Bytes that were copied out of bundles into the content store.
     pub adopted: Counter,
+    /// Bytes of bundles that clients uploaded.
+    pub uploaded: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,6 +101,7 @@ impl Metrics {
         let repaired = Counter::<u64, AtomicU64>::default();
         let bundles = Family::default();
         let adopted = Counter::<u64, AtomicU64>::default();
+        let uploaded = Counter::<u64, AtomicU64>::default();
         let mut registry = Registry::with_prefix("landfall");
         registry.register("phase", "1 for the phase that the agent is in", Family::clone(&phase));
         registry.register("images", "Images of the profiles, by state", Family::clone(&images));
@@ -148,6 +151,12 @@ impl Metrics {
             Unit::Bytes,
             Counter::clone(&adopted),
         );
+        registry.register_with_unit(
+            "bundles_uploaded",
+            "Bytes of bundles that clients uploaded",
+            Unit::Bytes,
+            Counter::clone(&uploaded),
+        );
         Metrics {
             registry: Arc::new(registry),
             phase,
@@ -162,6 +171,7 @@ impl Metrics {
             repaired,
             bundles,
             adopted,
+            uploaded,
         }
     }
 

@@ -323,9 +323,11 @@ mod tests {
         // The disk is full from now on.
         store.update(|status| status.phase = Phase::Redirect);
         let router = crate::api::api_router(crate::api::ApiState {
+            receipts: crate::api::mk_receipts(&path, store.clone()),
             status: store.clone(),
             metrics: crate::metrics::Metrics::new(),
             events: crate::events::EventLog::open(&path).unwrap(),
+            uploads: None,
         });
         let served = tokio::spawn(async { axum::serve(listener, router).await });
         assert!(matches!(find().await, FoundStatus::Current(status) if status.phase == Phase::Redirect));

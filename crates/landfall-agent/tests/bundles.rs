@@ -19,9 +19,10 @@ use landfall_core::settings::Compat;
 use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
 use landfall_net::tls::{TlsPolicy, client_config};
 use landfall_oci::bundle::BundleOptions;
+use landfall_oci::bundle::signature::{HostKeys, PublicKey, receipt_signature_name, verify_receipt};
 use landfall_oci::store::ContentStore;
 use landfall_testkit::image_builder::{
-    FixtureBuilder, ImageFixture, multi_platform, oci_archive, small_image, zstd_frame,
+    FixtureBuilder, ImageFixture, digest_of, multi_platform, oci_archive, small_image, zstd_frame,
 };
 use landfall_testkit::signing_key::SigningKey;
 use tokio_util::sync::CancellationToken;
@@ -50,8 +51,14 @@ async fn a_host_without_a_network_comes_up_from_a_bundle() {
         "{} bytes of core images",
         core_archive().len()
     );
-    let receipt = std::fs::read(bundle.receipt.unwrap()).unwrap();
+    let path = bundle.receipt.unwrap();
+    let receipt = std::fs::read(&path).unwrap();
     let inventory = Inventory::parse(&receipt).unwrap();
+    let key = std::fs::read_to_string(offline.site.state_dir().join("host-key.pub")).unwrap();
+    let keys = HostKeys::new([PublicKey::parse(&key).unwrap()], []).unwrap();
+    let list = std::fs::read(receipt_signature_name(&path)).unwrap();
+    let signer = verify_receipt(&keys, &receipt, Some(&list)).unwrap();
+    assert_eq!(Some(signer.to_string()), status.host_key.map(|key| key.id));
     for (digest, _) in small_image("extra").all_content() {
         assert!(inventory.blobs.contains(digest));
     }
@@ -73,6 +80,88 @@ async fn a_host_without_a_network_comes_up_from_a_bundle() {
         "{later:#?}"
     );
     assert_eq!(offline.bundle("site.tar.zst").phase, BundlePhase::Receipt);
+    // A receipt that somebody changed is written anew.
+    std::fs::write(
+        &path,
+        String::from_utf8(receipt.clone()).unwrap().replace("till", "shop") + " ",
+    )
+    .unwrap();
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    let list = std::fs::read(receipt_signature_name(&path)).unwrap();
+    verify_receipt(&keys, &std::fs::read(&path).unwrap(), Some(&list)).unwrap();
+}
+
+fn http() -> reqwest::Client {
+    let tls = client_config(&TlsPolicy::default()).unwrap();
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
+    builder.no_proxy().build().unwrap()
+}
+
+/// Uploads a file in ranges of 64 KiB, as a client without Landfall does.
+async fn upload(api: &str, token: &str, name: &str, content: &[u8]) -> serde_json::Value {
+    const RANGE: usize = 64 * 1024;
+    let client = http();
+    let ask = async |request: reqwest::RequestBuilder| -> serde_json::Value {
+        let answer = request.bearer_auth(token).send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert!(status.is_success(), "{status}: {text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let asked = serde_json::json!({"name": name, "size": content.len(), "rangeSize": RANGE});
+    let mut last = ask(client.post(format!("{api}/api/v1/uploads")).json(&asked)).await;
+    let id = last["id"].as_str().unwrap().to_owned();
+    for (number, range) in content.chunks(RANGE).enumerate() {
+        let sha256 = digest_of(range);
+        let url = format!("{api}/api/v1/uploads/{id}/ranges/{number}?sha256={}", sha256.hex());
+        last = ask(client.put(url).body(range.to_vec())).await;
+    }
+    last
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploaded_pieces_are_adopted_and_their_receipt_is_fetched_by_the_courier() {
+    let offline = Offline::new(&[]);
+    let whole = offline.site.path("whole.tar.zst");
+    write_bundle(&whole, &all_images(), numbered(3)).await;
+    let bytes = std::fs::read(&whole).unwrap();
+    let agent = Agent::start(&offline.site).await;
+    let api = wait_for(&offline.site, "the status API", |status| status.api.is_some()).await;
+    let api = api.api.unwrap();
+    let token = std::fs::read_to_string(offline.site.state_dir().join("upload-token")).unwrap();
+    // The pieces come in any order, and the bundle is whole with the last one.
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    for (name, piece) in [("site.tar.zst_part01", second), ("site.tar.zst_part00", first)] {
+        let done = upload(&api, token.trim(), name, piece).await;
+        assert_eq!(done["state"], "complete", "{done}");
+        assert!(std::fs::read(offline.content().join(name)).unwrap() == piece);
+    }
+    let done = |bundle: &BundleStatus| bundle.phase == BundlePhase::Receipt;
+    let status = wait_for(&offline.site, "the receipt", |status| status.bundles.iter().any(done)).await;
+    let bundle = status.bundles.into_iter().find(done).unwrap();
+    let uploaded = offline.site.events().into_iter();
+    let uploaded = uploaded.filter(|event| event.reason == EventReason::BundleUploaded);
+    assert_eq!(uploaded.count(), 2);
+
+    let client = http();
+    let ask = async |path: String| client.get(format!("{api}{path}")).send().await.unwrap();
+    let get = async |path: String| ask(path).await.text().await.unwrap();
+    let id = bundle.id.unwrap();
+    assert!(get("/api/v1/receipts".to_owned()).await.contains(&id));
+    let receipt = get(format!("/api/v1/receipts/{id}")).await;
+    let list = get(format!("/api/v1/receipts/{id}/signature")).await;
+    let key = PublicKey::parse(&get("/api/v1/host-key".to_owned()).await).unwrap();
+    let keys = HostKeys::new([key], []).unwrap();
+    verify_receipt(&keys, receipt.as_bytes(), Some(list.as_bytes())).unwrap();
+    assert_eq!(receipt.as_bytes(), std::fs::read(bundle.receipt.unwrap()).unwrap());
+    let inventory = Inventory::parse(get("/api/v1/inventory".to_owned()).await.as_bytes()).unwrap();
+    let short = Inventory::parse(get("/api/v1/inventory?short=true".to_owned()).await.as_bytes()).unwrap();
+    for digest in Inventory::parse(receipt.as_bytes()).unwrap().blobs {
+        assert!(inventory.blobs.contains(&digest) && short.has(&digest));
+    }
+    let missing = ask("/api/v1/receipts/..%2F..%2Fledger.json".to_owned()).await;
+    assert_eq!(missing.status(), 404);
+    agent.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,5 +6,7 @@ pub mod foreign;
 pub mod frame;
 pub mod pieces;
 pub mod policy;
+pub mod receipt;
 pub mod seek_table;
 pub mod trust;
+pub mod upload;

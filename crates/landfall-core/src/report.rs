@@ -9,6 +9,7 @@ mod inventory;
 mod receipt;
 mod stages;
 mod transfer;
+mod upload;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,9 +29,10 @@ pub use bundle::{
 };
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
 pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError, TooManyBlobs};
-pub use receipt::{BundleNeeds, BundleReceipt};
+pub use receipt::{BundleNeeds, BundleReceipt, BundleReceiptReport, RawReceipt};
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
+pub use upload::{BundleUploadReport, BundleUploadRow};
 
 /// The version of these types.
 pub const API_VERSION: &str = "landfall.dev/v1alpha1";
@@ -414,7 +416,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
 
 /// Returns the JSON schemas of the commands' `-o json` output, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 13] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 15] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -425,6 +427,8 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 13] {
         ("bundle", schema_of::<BundleReport>()),
         ("bundle-verification", schema_of::<BundleVerificationReport>()),
         ("bundle-diff", schema_of::<BundleDiffReport>()),
+        ("bundle-receipt", schema_of::<BundleReceiptReport>()),
+        ("bundle-upload", schema_of::<BundleUploadReport>()),
         ("stages", schema_of::<StagesReport>()),
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),

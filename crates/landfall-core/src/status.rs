@@ -145,6 +145,9 @@ pub struct AgentStatus {
     /// The keys that sign bundles for this host, and those that no longer do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bundle_keys: Vec<BundleKeyStatus>,
+    /// The key that signs the receipts of this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<HostKeyStatus>,
 }
 
 /// A key that signs bundles for this host, or no longer does.
@@ -157,6 +160,16 @@ pub struct BundleKeyStatus {
     pub origin: String,
     /// True if bundles that it signed are no longer taken.
     pub retired: bool,
+}
+
+/// The public half of the key of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostKeyStatus {
+    /// The SHA-256 of the public key.
+    pub id: String,
+    /// The file with the public key.
+    pub file: String,
 }
 
 /// A bundle that a host has found.
@@ -230,6 +243,7 @@ impl AgentStatus {
             host: HostConditions::default(),
             bundles: Vec::new(),
             bundle_keys: Vec::new(),
+            host_key: None,
         }
     }
 
@@ -488,6 +502,10 @@ pub enum EventReason {
     BundleKeyAccepted,
     /// The key of a key document is not taken.
     BundleKeyRefused,
+    /// All ranges of an uploaded file are here.
+    BundleUploaded,
+    /// Nobody went on with an upload, and its ranges are deleted.
+    UploadAbandoned,
 }
 
 impl fmt::Display for EventReason {

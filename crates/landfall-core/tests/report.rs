@@ -6,16 +6,17 @@ mod common;
 use common::{CANARY, mk_reference, with_external, with_image, with_primary, with_registry, with_rule};
 use jiff::Timestamp;
 use landfall_core::bundle::document::BundleDocument;
+use landfall_core::bundle::upload::UploadState;
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::opt_out::OptOut;
 use landfall_core::plan::plan_images;
 use landfall_core::reference::Digest;
 use landfall_core::report::{
-    BlobTally, BundleDamageRow, BundleDiffReport, BundleReport, BundleRoom, BundleVerificationReport, CheckReport,
-    CheckRow, CheckState, NamespaceRow, StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport,
-    TransferReport, TransferRow, TransferState, explain_report, image_row, images_report, plan_report, schemas,
-    validation_report,
+    BlobTally, BundleDamageRow, BundleDiffReport, BundleReceipt, BundleReceiptReport, BundleReport, BundleRoom,
+    BundleUploadReport, BundleUploadRow, BundleVerificationReport, CheckReport, CheckRow, CheckState, Inventory,
+    NamespaceRow, RawReceipt, StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, TransferReport,
+    TransferRow, TransferState, explain_report, image_row, images_report, plan_report, schemas, validation_report,
 };
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::{ImageRole, RegistryRole, Settings, Unknowns};
@@ -298,6 +299,17 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         bytes: Some(1),
         images: vec!["reg/a:1".to_owned()],
     };
+    let inventory = Inventory::new("till".to_owned(), [id.clone()].into());
+    let receipt = to_json(&BundleReceipt::new(&id, &document, |_| true, &[].into(), inventory));
+    let receipt = RawReceipt::parse(receipt.as_bytes()).unwrap();
+    let upload = BundleUploadRow {
+        name: "a.tar.zst".to_owned(),
+        bytes: 2,
+        bytes_before: 1,
+        bytes_sent: 1,
+        state: UploadState::Complete,
+        path: None,
+    };
     let reports = [
         ("validate", to_json(&validation_report(&diagnostics))),
         (
@@ -331,6 +343,14 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         (
             "bundle-diff",
             to_json(&BundleDiffReport::new((&id, &empty), (&id, &document))),
+        ),
+        (
+            "bundle-receipt",
+            to_json(&BundleReceiptReport::new("a".to_owned(), receipt)),
+        ),
+        (
+            "bundle-upload",
+            to_json(&BundleUploadReport::new("http://host".to_owned(), false, vec![upload])),
         ),
         ("stages", to_json(&StagesReport::new("boot", "/", false, vec![step]))),
         ("status", to_json(&AgentStatus::starting(Timestamp::UNIX_EPOCH))),

@@ -14,6 +14,7 @@ pub mod host;
 mod in_flight;
 mod limits;
 mod listen;
+pub mod login_throttle;
 pub mod request_body;
 pub mod slots;
 pub mod stall;

@@ -6,7 +6,9 @@ use std::io;
 
 use landfall_core::bundle::adoption::NeedsMissing;
 use landfall_core::bundle::pieces::{PieceSetError, SplitPlanError};
+use landfall_core::bundle::receipt::ReceiptRefusal;
 use landfall_core::bundle::trust::{KeyRefusal, Refusal};
+use landfall_core::bundle::upload::{UploadNameError, UploadRefusal};
 use landfall_core::cosign::ImageRefusal;
 use landfall_core::failure::hint_as;
 use landfall_core::report::{InventoryError, TooManyBlobs};
@@ -47,6 +49,9 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<InventoryError>(error))
         .or_else(|| hint_as::<TooManyBlobs>(error))
         .or_else(|| hint_as::<Refusal>(error))
+        .or_else(|| hint_as::<ReceiptRefusal>(error))
+        .or_else(|| hint_as::<UploadNameError>(error))
+        .or_else(|| hint_as::<UploadRefusal>(error))
         .or_else(|| hint_as::<KeyRefusal>(error))
         .or_else(|| hint_as::<ImageRefusal>(error))
         .or_else(|| hint_as::<KeyError>(error))

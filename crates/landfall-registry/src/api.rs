@@ -14,7 +14,6 @@ pub(crate) mod error;
 mod in_flight;
 pub(crate) mod in_place;
 mod listing;
-mod login_throttle;
 mod manifests;
 mod metrics;
 mod place_server;

@@ -4,7 +4,7 @@ use landfall_core::{config, report};
 use serde_json::Value;
 
 /// Names of all schemas.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 17] = [
     "user-data",
     "profile",
     "validate",
@@ -16,6 +16,8 @@ pub const NAMES: [&str; 15] = [
     "bundle",
     "bundle-verification",
     "bundle-diff",
+    "bundle-receipt",
+    "bundle-upload",
     "stages",
     "status",
     "events",

@@ -716,3 +716,116 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE2G2Y+2tabdTV5BcGiBIx0a9fAFwr
 kBbmLSGtks4L3qX6yYY0zufBnhC8Ur/iy55GhWP/9A/bY2LhC30M9+RYtw==
 -----END PUBLIC KEY-----
 ";
+
+#[test]
+fn a_receipt_is_shown_verified_and_refused_after_a_change() {
+    use landfall_oci::bundle::signature::{PrivateKey, sign_receipt};
+
+    let desk = mk_desk();
+    assert_done(&desk.create("may.tar.zst", &["till"], &[]));
+    let shown_bundle = json(&run(&["bundle", "show", &desk.path("may.tar.zst"), "-o", "json"]));
+    let export = [
+        "inventory",
+        "export",
+        "--site",
+        "till-7",
+        "--bundle",
+        &desk.path("may.tar.zst"),
+    ];
+    let inventory = json(&run(&export));
+    let image = &shown_bundle["images"][0]["name"];
+    let receipt = serde_json::json!({
+        "kind": "BundleReceipt", "site": "till-7", "bundle": shown_bundle["id"], "series": "shops", "sequence": 7,
+        "present": [image], "missing": [], "bad": [], "inventory": inventory,
+    });
+    let text = serde_json::to_string_pretty(&receipt).expect("JSON");
+    let (key, _) = PrivateKey::generate().expect("a key");
+    let (other, _) = PrivateKey::generate().expect("a key");
+    let write = |name: &str, text: &str| {
+        std::fs::write(desk.path(name), text).expect("a file in our own directory");
+        desk.path(name)
+    };
+    let public = write("host-key.pub", &key.public_key().to_pem());
+    let foreign = write("other.pub", &other.public_key().to_pem());
+    let file = write("may.tar.zst.receipt.json", &text);
+    let show = |arguments: &[&str]| run(&[&["bundle", "receipt"], arguments].concat());
+    let unsigned = show(&[&file, "--public-key", &public]);
+    insta::assert_snapshot!(desk.show(&unsigned), @r"
+    status 2
+    --- stderr
+    error: `DIR/may.tar.zst.receipt.json` is refused
+      because: the receipt is not signed: the file with its signature is missing
+      hint: bring the file with the ending `.sig`, too: the host writes it beside the receipt, and serves it at `/api/v1/receipts/BUNDLE/signature`
+    ");
+    let list = sign_receipt(&key, text.as_bytes()).expect("a signature");
+    write("may.tar.zst.receipt.sig", &list);
+    let id = key.public_key().id().to_string();
+    // A bundle names the receipt beside it.
+    let plain = show(&[&desk.path("may.tar.zst")]);
+    insta::assert_snapshot!(desk.show(&plain).replace(&id, "KEY"), @r"
+    status 0
+    --- stdout
+    site:     till-7
+    bundle:   sha256:…
+    series:   shops, number 7
+    signed:   by KEY, not verified
+    images:   1 there, 0 missing, 0 damaged in the bundle
+    site has: 4 blobs
+    ");
+    let report = json(&show(&[
+        &file,
+        "--public-key",
+        &foreign,
+        "--public-key",
+        &public,
+        "-o",
+        "json",
+    ]));
+    assert_eq!(
+        (&report["trustedKey"], &report["signedBy"][0]),
+        (&id.clone().into(), &id.into())
+    );
+    let wrong = desk.show(&show(&[&file, "--public-key", &foreign]));
+    assert!(wrong.contains("is signed by another host"), "{wrong}");
+
+    let for_site = |more: &[&str]| {
+        let arguments = ["--for", &file, "-o", "json"];
+        desk.create("june.tar.zst", &["till", "scale"], &[&arguments[..], more].concat())
+    };
+    let june = json(&for_site(&["--public-key", &public]));
+    assert_eq!(june["needs"].as_array().map(Vec::len), Some(1), "{june:#}");
+
+    let bad = receipt
+        .to_string()
+        .replace("\"missing\":[]", &format!("\"missing\":[{image}]"));
+    write("may.tar.zst.receipt.json", &bad);
+    for output in [
+        show(&[&file, "--public-key", &public]),
+        for_site(&["--public-key", &public]),
+    ] {
+        let text = desk.show(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("it was changed"), "{text}");
+    }
+    // Without a key nobody can tell; what it says of the site is shown.
+    assert_eq!(show(&[&file]).status.code(), Some(1));
+    let none = desk.show(&show(&[&desk.path("may.tar.zst.receipt.sig")]));
+    assert!(none.contains("it is no inventory and no receipt"), "{none}");
+}
+
+#[test]
+fn an_upload_needs_an_address_a_token_and_a_host_that_answers() {
+    let desk = mk_desk();
+    assert_done(&desk.create("may.tar.zst", &["till"], &[]));
+    let (file, token) = (desk.path("may.tar.zst"), desk.path("upload-token"));
+    std::fs::write(&token, "\n").expect("a file in our own directory");
+    let upload = |to: &str| desk.show(&run(&["bundle", "upload", &file, "--to", to, "--token-file", &token]));
+    for (to, message) in [
+        ("till-7:5080", "write it as `http://HOST:5080`"),
+        ("http://user:secret@till-7", "write it as `http://HOST:5080`"),
+        ("http://127.0.0.1:1", "`DIR/upload-token` holds no token"),
+    ] {
+        let text = upload(to);
+        assert!(text.contains(message), "{to}: {text}");
+    }
+}

@@ -40,6 +40,7 @@ use crate::agent::host::Host;
 use crate::agent::ledger::{KnownBundle, LedgerFile};
 
 pub(crate) use self::asked::Asked;
+pub(crate) use self::courier::receipts_of;
 pub use self::keys::configured_keys;
 pub use self::offered::{Offer, OfferedBundles};
 pub use self::shown::preference_of;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
-use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink};
+use landfall_core::status::{EventKind, EventReason, HostKeyStatus, ProgressEvent, ProgressSink};
 use landfall_host::root::HostRoot;
 use landfall_net::state_file::SetAside;
 use landfall_oci::client::UploadJournal;
@@ -15,7 +15,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::agent::bundles::Asked;
 use crate::events::EventLog;
-use crate::failure::explain_unusable_state_dir;
+use crate::failure::{error_line, explain_unusable_state_dir};
+use crate::host_key::HostKey;
 use crate::metrics::Metrics;
 use crate::options::AgentOptions;
 use crate::progress::Meter;
@@ -35,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) asked: Asked,
     /// The journal of upload sessions at the primary registry. It outlives a power cut.
     pub(crate) uploads: Option<UploadJournal>,
+    /// The key that signs receipts; `None` if the state directory cannot be written.
+    pub(crate) key: Option<Arc<HostKey>>,
     pub(crate) events: EventLog,
     pub(crate) status: StatusStore,
     pub(crate) health: WriteHealth,
@@ -65,11 +68,17 @@ impl Host {
                     tracing::warn!(%error, "cannot open the upload journal");
                     None
                 });
+                // Without a key, receipts are not signed.
+                let key = HostKey::load_or_make(&state_dir).inspect_err(|error| {
+                    tracing::warn!(error = error_line(error), "this host has no key");
+                });
+                let (key, key_aside) = key.map_or((None, None), |(key, aside)| (Some(Arc::new(key)), aside));
                 let (events, aside) = EventLog::open_or_keep_in_memory(&state_dir, health);
-                Ok::<_, anyhow::Error>((store, uploads, events, aside))
+                let aside: Vec<SetAside> = aside.into_iter().chain(key_aside).collect();
+                Ok::<_, anyhow::Error>((store, uploads, key, events, aside))
             })
         };
-        let (store, uploads, events, aside) = opened
+        let (store, uploads, key, events, aside) = opened
             .await?
             .map_err(|error| explain_unusable_state_dir(&state_dir, error))?;
         let status = StatusStore::new(&state_dir, health.clone());
@@ -81,6 +90,7 @@ impl Host {
             asked: Asked::of(&places),
             places,
             uploads,
+            key,
             events,
             status,
             health,
@@ -96,6 +106,11 @@ impl Host {
                 .await;
         }
         host.report_aside(&aside).await;
+        let key = host.key.as_ref().map(|key| HostKeyStatus {
+            id: key.id().to_string(),
+            file: key.public_file().to_string(),
+        });
+        host.status.update(|status| status.host_key = key);
         Ok(host)
     }
 

@@ -319,7 +319,8 @@ impl Reconciler {
             self.services.resume(&self.host, &active, known).await;
         }
         self.serve_bundles(&active).await;
-        self.services.status_api.ensure(&self.host, &active.settings).await?;
+        let api = &mut self.services.status_api;
+        api.ensure(&self.host, &active.settings, self.role).await?;
         if self.role == Role::Host && lacks_images(&self.host, &active) {
             self.read_foreign_bundles(&active).await?;
         }

@@ -46,12 +46,15 @@ pub enum InventoryError {
     NoBlobs,
     #[error("it begins as the text of a QR code, and the rest is not whole")]
     QrText,
+    #[error("it names no bundle: it is no receipt")]
+    NoReceipt,
 }
 
 impl Hint for InventoryError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         Some(match self {
             InventoryError::QrText => "read the code again; all of its text belongs into the file".into(),
+            InventoryError::NoReceipt => "take the file `FILE.receipt.json` that the host wrote for the bundle".into(),
             _ => "write one at the site: `landfall inventory export`".into(),
         })
     }

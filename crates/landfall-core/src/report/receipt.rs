@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::API_VERSION;
-use super::inventory::Inventory;
+use super::inventory::{Inventory, InventoryError};
 use crate::bundle::adoption::NeedsMissing;
 use crate::bundle::document::{BundleDocument, NeededBlob};
+use crate::lenient;
 use crate::reference::{Digest, ImageReference};
 
 /// Receipt of a bundle: what the site has of it. It goes back with the courier, and is the inventory of the next bundle.
@@ -58,6 +60,104 @@ impl BundleReceipt {
             missing,
             bad,
             inventory,
+        }
+    }
+}
+
+/// A receipt as the desk reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawReceipt {
+    pub bundle: Digest,
+    pub series: Option<String>,
+    pub sequence: Option<u64>,
+    pub present: BTreeSet<ImageReference>,
+    pub missing: BTreeSet<ImageReference>,
+    pub bad: BTreeSet<ImageReference>,
+    pub inventory: Inventory,
+}
+
+impl RawReceipt {
+    /// Reads a receipt.
+    ///
+    /// # Errors
+    /// If the bytes are no receipt.
+    pub fn parse(bytes: &[u8]) -> Result<RawReceipt, InventoryError> {
+        #[derive(Deserialize)]
+        struct Fields {
+            bundle: Option<Digest>,
+            series: Option<String>,
+            sequence: Option<u64>,
+            #[serde(default)]
+            present: BTreeSet<ImageReference>,
+            #[serde(default)]
+            missing: BTreeSet<ImageReference>,
+            #[serde(default)]
+            bad: BTreeSet<ImageReference>,
+        }
+        let inventory = Inventory::parse(bytes)?;
+        let fields: Fields = lenient::from_slice(bytes).map_err(InventoryError::Json)?;
+        Ok(RawReceipt {
+            bundle: fields.bundle.ok_or(InventoryError::NoReceipt)?,
+            series: fields.series,
+            sequence: fields.sequence,
+            present: fields.present,
+            missing: fields.missing,
+            bad: fields.bad,
+            inventory,
+        })
+    }
+}
+
+/// The output of `landfall bundle receipt`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleReceiptReport {
+    /// Always `landfall.dev/v1alpha1`.
+    pub api_version: &'static str,
+    /// Always `BundleReceiptReport`.
+    pub kind: &'static str,
+    /// The path of the receipt.
+    pub file: String,
+    /// The name of the site or host.
+    pub site: String,
+    /// The id of the bundle.
+    pub bundle: String,
+    /// The name of the bundles that replace one another at a site.
+    pub series: Option<String>,
+    /// The number in the series.
+    pub sequence: Option<u64>,
+    /// The images that the site has.
+    pub present: Vec<String>,
+    /// The images that the site lacks.
+    pub missing: Vec<String>,
+    /// The images whose content in the bundle is wrong.
+    pub bad: Vec<String>,
+    /// The number of blobs of the site.
+    pub blobs: usize,
+    /// The keys that signed it, by the SHA-256 of their public halves. They are not verified here.
+    pub signed_by: Vec<String>,
+    /// The key that signed it; null without `--public-key`.
+    pub trusted_key: Option<String>,
+}
+
+impl BundleReceiptReport {
+    #[must_use]
+    pub fn new(file: String, receipt: RawReceipt) -> BundleReceiptReport {
+        let names = |images: BTreeSet<ImageReference>| images.iter().map(ToString::to_string).collect();
+        BundleReceiptReport {
+            api_version: API_VERSION,
+            kind: "BundleReceiptReport",
+            file,
+            site: receipt.inventory.site,
+            bundle: receipt.bundle.to_string(),
+            series: receipt.series,
+            sequence: receipt.sequence,
+            present: names(receipt.present),
+            missing: names(receipt.missing),
+            bad: names(receipt.bad),
+            blobs: receipt.inventory.blobs.len() + receipt.inventory.short.len(),
+            signed_by: Vec::new(),
+            trusted_key: None,
         }
     }
 }
@@ -114,6 +214,15 @@ mod tests {
         assert_eq!(receipt.missing, [name("reg.example/b:1")].into());
         assert_eq!(receipt.bad, [name("reg.example/c:1")].into());
         let read = Inventory::parse(&serde_json::to_vec(&receipt).unwrap()).unwrap();
-        assert_eq!((read.site.as_str(), read.blobs), ("till-7", blobs));
+        assert_eq!((read.site.as_str(), &read.blobs), ("till-7", &blobs));
+        let raw = RawReceipt::parse(&serde_json::to_vec(&receipt).unwrap()).unwrap();
+        assert_eq!(raw.inventory, read);
+        assert_eq!((raw.bundle, raw.sequence), (receipt.bundle, Some(4)));
+        assert_eq!(
+            (raw.present, raw.missing, raw.bad),
+            (receipt.present, receipt.missing, receipt.bad)
+        );
+        let inventory = RawReceipt::parse(&serde_json::to_vec(&read).unwrap()).unwrap_err();
+        assert_eq!(inventory.to_string(), "it names no bundle: it is no receipt");
     }
 }

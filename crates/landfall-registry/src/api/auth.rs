@@ -14,13 +14,13 @@ use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 use landfall_net::random::random_bytes;
 use landfall_net::serve::budget::ClientAddress;
+use landfall_net::serve::login_throttle::{LoginThrottle, UserKey};
 use landfall_oci::digest::{Algorithm, Digester};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::api::error::{ApiError, ErrorCode, too_many};
-use crate::api::login_throttle::{LoginThrottle, UserKey};
 use crate::api::policy::Policy;
 use crate::api::users::Users;
 use crate::budget_limits::COME_AGAIN;

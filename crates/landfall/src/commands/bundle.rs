@@ -5,10 +5,12 @@ mod create;
 mod create_images;
 mod diff;
 mod load;
+mod receipt;
 mod repair;
 mod room;
 mod serve;
 mod show;
+mod upload;
 mod verify;
 
 use anyhow::{Context as _, bail};
@@ -43,7 +45,9 @@ pub enum BundleCommand {
     Verify(verify::BundleVerifyArgs),
     Diff(diff::BundleDiffArgs),
     Copy(copy::BundleCopyArgs),
+    Upload(upload::BundleUploadArgs),
     Load(load::BundleLoadArgs),
+    Receipt(receipt::BundleReceiptArgs),
     Repair(repair::BundleRepairArgs),
     Serve(Box<serve::BundleServeArgs>),
 }
@@ -55,7 +59,9 @@ pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitSt
         BundleCommand::Verify(args) => verify::run(args, context),
         BundleCommand::Diff(args) => diff::run(args, context),
         BundleCommand::Copy(args) => copy::run(args, context),
+        BundleCommand::Upload(args) => upload::run(args, context),
         BundleCommand::Load(args) => load::run(args, context),
+        BundleCommand::Receipt(args) => receipt::run(args, context),
         BundleCommand::Repair(args) => repair::run(args, context),
         BundleCommand::Serve(args) => serve::run(args, context),
     }
@@ -87,8 +93,7 @@ impl BundleKeyArgs {
     /// # Errors
     /// If none of the named keys signed the bundle, or a key cannot be read.
     pub(crate) fn trust(&self, file: &BundleFile) -> anyhow::Result<Option<String>> {
-        let keys = self.public_keys.iter().map(|path| load_public_key(path));
-        let keys = keys.collect::<anyhow::Result<Vec<PublicKey>>>()?;
+        let keys = load_public_keys(&self.public_keys)?;
         let keys = HostKeys::new(keys, []).context("cannot use the public keys")?;
         let refused = || format!("the bundle `{}` is refused", file.path());
         let checked = file.check_signatures(&keys).with_context(refused)?;
@@ -115,8 +120,7 @@ impl BundleKeyArgs {
         if self.image_keys.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = self.image_keys.iter().map(|path| load_public_key(path));
-        let keys = keys.collect::<anyhow::Result<Vec<PublicKey>>>()?;
+        let keys = load_public_keys(&self.image_keys)?;
         let runtime = runtime::current_thread()?;
         let mut refused = Vec::new();
         for SignedImage { name, source, digest } in images {
@@ -164,6 +168,10 @@ impl BundleKeyArgs {
             false => Err(anyhow::Error::from(Refusal::Unsigned).context(format!("the file `{path}` is refused"))),
         }
     }
+}
+
+fn load_public_keys(paths: &[Utf8PathBuf]) -> anyhow::Result<Vec<PublicKey>> {
+    paths.iter().map(|path| load_public_key(path)).collect()
 }
 
 fn load_public_key(path: &Utf8Path) -> anyhow::Result<PublicKey> {

@@ -144,7 +144,7 @@ impl Site {
     }
 
     async fn set_up_offline(directory: &Utf8Path) -> anyhow::Result<Site> {
-        let key = PrivateKey::generate()?;
+        let (key, _) = PrivateKey::generate()?;
         let content = directory.join(HOST).join(BUNDLES);
         let images = site::bundled_images();
         let bundle = bundle::write_bundle(&content, "site.tar.zst", &images, &key).await?;

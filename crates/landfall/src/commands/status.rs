@@ -101,6 +101,11 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
         line("Bundle", &describe_bundle(bundle));
     }
     line("Bundle keys", &describe_keys(&status.bundle_keys));
+    let key = status
+        .host_key
+        .as_ref()
+        .map(|key| format!("{} in {}", key.id, key.file));
+    line("Host key", &key.unwrap_or_default());
     let transfer = &status.transfer;
     if transfer.bytes_done < transfer.bytes_total {
         let (done, total) = (BinaryBytes(transfer.bytes_done), BinaryBytes(transfer.bytes_total));

@@ -26,7 +26,7 @@ const KEYS_MAX: usize = 64;
 /// Endings of files beside bundles.
 const NOT_BUNDLES: [&str; 4] = [".json", ".bin", ".partial", ".sig"];
 /// Endings of files that the agent writes beside bundles, and of unfinished ones.
-pub(super) const OWN_FILES: [&str; 3] = [".receipt.json", ".needs.json", ".partial"];
+pub(super) const OWN_FILES: [&str; 4] = [".receipt.json", ".receipt.sig", ".needs.json", ".partial"];
 
 /// A bundle, or a file that is to become one.
 #[derive(Debug)]

@@ -1,28 +1,43 @@
 //! The status API as a service of the agent.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
 
+use landfall_core::bundle::upload::{IDLE_HOURS_MAX, UploadStatus};
 use landfall_core::cluster::configuration::webhook_address;
 use landfall_core::settings::Settings;
+use landfall_core::status::EventReason;
 use landfall_net::serve::Http;
 use landfall_net::serve::host::{HostNames, require_host};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at};
+use tokio_util::sync::DropGuard;
 
+use crate::agent::bundles::receipts_of;
 use crate::agent::host::Host;
 use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
-use crate::api::{ApiState, api_router};
+use crate::api::{ApiState, UploadApi, api_router};
 use crate::cluster::host_name;
+use crate::options::Role;
+use crate::uploads::Uploads;
 use crate::webhook;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(crate) struct StatusApi {
     server: Server,
+    /// Ends the task that looks after the uploads of the running server.
+    uploads: Option<DropGuard>,
 }
 
 impl StatusApi {
     pub(crate) fn new(bound: Option<TcpListener>) -> StatusApi {
         StatusApi {
             server: Server::new(bound),
+            uploads: None,
         }
     }
 
@@ -31,7 +46,7 @@ impl StatusApi {
     /// # Errors
     ///
     /// If the address cannot be bound.
-    pub(crate) async fn ensure(&mut self, host: &Host, settings: &Settings) -> anyhow::Result<()> {
+    pub(crate) async fn ensure(&mut self, host: &Arc<Host>, settings: &Settings, role: Role) -> anyhow::Result<()> {
         let address = match &settings.landfall.listen {
             Some(listen) => listen.clone(),
             None => format!("127.0.0.1:{}", settings.local_ui_port),
@@ -41,13 +56,24 @@ impl StatusApi {
             name: "status-api",
             address: &address,
             setting: "`landfall.listen` or `stylus.localUI.port`",
-            fixed: format!("{address} {}", names.join(" ")),
+            fixed: format!("{address} {} {}", settings.landfall.bundles.directory, names.join(" ")),
         };
+        let watched = &mut self.uploads;
         let routes = async {
+            let uploads = match role {
+                Role::Host => {
+                    let (uploads, guard) = open_uploads(host, settings).await?;
+                    *watched = Some(guard);
+                    Some(uploads)
+                }
+                _ => None,
+            };
             let router = api_router(ApiState {
                 status: host.status.clone(),
                 metrics: host.metrics.clone(),
                 events: host.events.clone(),
+                uploads,
+                receipts: receipts_of(host),
             });
             Ok(Routes {
                 http: Http::Plain(require_host(router, HostNames::addresses_and(names))),
@@ -69,6 +95,48 @@ impl StatusApi {
         }
         Ok(())
     }
+}
+
+/// Opens the uploads of a host, and looks after them until the guard is dropped.
+async fn open_uploads(host: &Arc<Host>, settings: &Settings) -> anyhow::Result<(UploadApi, DropGuard)> {
+    let directory = host.root.join(&settings.landfall.bundles.directory)?;
+    let (state_dir, status, metrics) = (host.state_dir.clone(), host.status.clone(), host.metrics.clone());
+    let open = move || UploadApi::open(&directory, &state_dir, status, metrics);
+    let (uploads, published) = tokio::task::spawn_blocking(open).await?;
+    let guard = watch_uploads(host, uploads.uploads.clone(), published);
+    Ok((uploads, guard))
+}
+
+/// Tells of complete uploads, and gives up those that nobody goes on with, until the guard is dropped.
+fn watch_uploads(host: &Arc<Host>, uploads: Uploads, mut published: mpsc::Receiver<UploadStatus>) -> DropGuard {
+    let stop = host.supervisor.child_token();
+    let guard = stop.clone().drop_guard();
+    let watched = host.clone();
+    host.supervisor.supervise_until("uploads", stop, move |stop| async move {
+        let mut hours = interval_at(Instant::now() + HOUR, HOUR);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                Some(upload) = published.recv() => {
+                    let path = upload.path.unwrap_or(upload.name);
+                    let message = format!("{} bytes were uploaded", upload.size);
+                    watched.note(EventReason::BundleUploaded, &path, message).await;
+                    watched.wake.notify_one();
+                }
+                _ = hours.tick() => {
+                    let uploads = uploads.clone();
+                    for upload in tokio::task::spawn_blocking(move || uploads.pass_hour()).await? {
+                        let message = format!(
+                            "{} of {} bytes were uploaded, and nothing more came for {IDLE_HOURS_MAX} hours; upload it again",
+                            upload.received_bytes, upload.size
+                        );
+                        watched.warn(EventReason::UploadAbandoned, &upload.name, message).await;
+                    }
+                }
+            }
+        }
+    });
+    guard
 }
 
 /// Returns the names by which the status API may be asked, besides addresses: that of the setting, of this host, and of

@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 /// Bytes of the largest text that is searched for keys.
 const TEXT_SIZE_MAX: usize = 64 * 1024;
 
+/// Characters of a line, as OpenSSL writes them.
+const LINE_LENGTH: usize = 64;
+
 /// A section of a PEM file.
 #[derive(Clone, Copy)]
 pub(super) struct Section<'a> {
@@ -26,22 +29,6 @@ pub(super) fn sections(text: &str) -> impl Iterator<Item = Section<'_>> {
         rest = after;
         Some(section)
     })
-}
-
-/// Renders a section, in lines of 64 characters.
-pub(super) fn render(label: &str, der: &[u8]) -> String {
-    let body = STANDARD.encode(der);
-    let mut text = format!("-----BEGIN {label}-----\n");
-    let mut rest = body.as_str();
-    while !rest.is_empty() {
-        // Base64 is ASCII.
-        let (line, after) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = after;
-    }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
 }
 
 fn next_section(text: &str) -> Option<(Section<'_>, &str)> {
@@ -66,4 +53,20 @@ impl Section<'_> {
         der.truncate(length);
         Some(der)
     }
+}
+
+/// Returns the PEM text of a section.
+pub(super) fn render(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let body = Zeroizing::new(STANDARD.encode(der));
+    let mut text = Zeroizing::new(String::with_capacity(body.len() * 2 + 2 * label.len() + 64));
+    text.push_str(&format!("-----BEGIN {label}-----\n"));
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(LINE_LENGTH));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
 }

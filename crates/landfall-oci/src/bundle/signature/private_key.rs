@@ -8,6 +8,7 @@ use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256};
 use landfall_core::bundle::trust::Signature;
 use landfall_core::reference::Digest;
+use zeroize::Zeroizing;
 
 use super::key_error::KeyError;
 use super::pem;
@@ -55,16 +56,17 @@ impl PrivateKey {
         Ok(PrivateKey { pair, public })
     }
 
-    /// Makes a new Ed25519 key, which lives as long as the value.
+    /// Makes a new Ed25519 key. Returns it with the text of its PEM file (PKCS #8).
     ///
     /// # Errors
     /// If the library fails.
-    pub fn generate() -> Result<PrivateKey, SigningFailed> {
+    pub fn generate() -> Result<(PrivateKey, Zeroizing<String>), SigningFailed> {
         let pair = Ed25519KeyPair::generate().map_err(|_| SigningFailed)?;
-        let pair = Pair::Ed25519(Box::new(pair));
-        let spki = pair.spki().ok_or(SigningFailed)?;
-        let public = PublicKey::from_spki(&spki).map_err(|_| SigningFailed)?;
-        Ok(PrivateKey { pair, public })
+        // The older version of PKCS #8: OpenSSL before 3.4 does not read the public half of the newer one.
+        let der = pair.to_pkcs8v1().map_err(|_| SigningFailed)?;
+        let text = pem::render("PRIVATE KEY", der.as_ref());
+        let key = PrivateKey::parse(&text).map_err(|_| SigningFailed)?;
+        Ok((key, text))
     }
 
     #[must_use]

@@ -119,10 +119,10 @@ impl PublicKey {
         self.key.as_ref()
     }
 
-    /// Renders the PEM file of the key.
+    /// Returns the text of a PEM file with the key.
     #[must_use]
     pub fn to_pem(&self) -> String {
-        pem::render("PUBLIC KEY", self.spki())
+        pem::render("PUBLIC KEY", self.spki()).to_string()
     }
 
     #[must_use]

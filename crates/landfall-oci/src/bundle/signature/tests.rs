@@ -120,7 +120,7 @@ fn each_kind_of_key_signs_and_only_its_own_bytes_verify() {
 
 #[test]
 fn a_made_key_signs_and_its_public_half_is_read_back() {
-    let key = PrivateKey::generate().unwrap();
+    let (key, _) = PrivateKey::generate().unwrap();
     let public = PublicKey::parse(&key.public_key().to_pem()).unwrap();
     assert_eq!((public.id(), public.kind()), (key.public_key().id(), KeyKind::Ed25519));
     let signature = key.sign(DOCUMENT).unwrap();

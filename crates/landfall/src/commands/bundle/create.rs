@@ -10,7 +10,7 @@ use landfall_core::bundle::trust::render_signatures;
 use landfall_core::failure::Explanation;
 use landfall_core::oci_types::Platform;
 use landfall_core::reference::Digest;
-use landfall_core::report::{BundleReport, INVENTORY_SIZE_MAX, Inventory};
+use landfall_core::report::{BundleReport, Inventory};
 use landfall_core::wording::counted;
 use landfall_net::durable::{self, directory_of};
 use landfall_net::output_path::{OutputPath, look_at_file};
@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use super::create_images::{
     NamedImage, WantedImage, describe_failure, images_of_list, images_of_profiles, narrow_images, open,
 };
+use super::receipt::SignedFile;
 use super::{BundleKeyArgs, SignedImage, room, show};
 use crate::allocator;
 use crate::args::{AccessArgs, InputArgs, OutputArgs};
@@ -76,6 +77,10 @@ pub struct BundleCreateArgs {
     /// [repeatable: what all of them have; default: none].
     #[arg(long = "for", value_name = "FILE", help_heading = "Delta")]
     pub sites: Vec<Utf8PathBuf>,
+    /// Take only receipts and inventories that this key signed: the public key of the site's host, in PEM [repeatable: any
+    /// of them; default: unsigned ones too].
+    #[arg(long = "public-key", value_name = "FILE", requires = "sites", help_heading = "Delta")]
+    pub public_keys: Vec<Utf8PathBuf>,
     /// Leave out the blobs of an older bundle that the site has.
     #[arg(long, value_name = "FILE", conflicts_with = "sites", help_heading = "Delta")]
     pub base: Option<Utf8PathBuf>,
@@ -390,7 +395,11 @@ impl Creation<'_> {
             let found = large.filter(|digest| !listed.contains(digest.as_str()));
             return Ok((found.cloned().collect(), Some("a bundle to repair".to_owned())));
         }
-        let inventories = self.args.sites.iter().map(|path| load_inventory(path));
+        let inventories = self
+            .args
+            .sites
+            .iter()
+            .map(|path| load_inventory(path, &self.args.public_keys));
         let inventories = inventories.collect::<anyhow::Result<Vec<Inventory>>>()?;
         if inventories.is_empty() {
             return Ok((HashSet::new(), None));
@@ -443,10 +452,7 @@ impl Creation<'_> {
     }
 }
 
-fn load_inventory(path: &Utf8Path) -> anyhow::Result<Inventory> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    let file = fs_err::File::open(path)?;
-    file.take(INVENTORY_SIZE_MAX).read_to_end(&mut bytes)?;
-    Inventory::parse(&bytes).with_context(|| format!("cannot use `{path}`"))
+fn load_inventory(path: &Utf8Path, public_keys: &[Utf8PathBuf]) -> anyhow::Result<Inventory> {
+    let signed = SignedFile::load(path, public_keys)?;
+    Inventory::parse(&signed.bytes).with_context(|| format!("cannot use `{path}`"))
 }

@@ -10,8 +10,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use landfall_core::sync::lock;
-use landfall_net::serve::budget::ClientAddress;
 use tokio::time::Instant;
+
+use crate::serve::budget::ClientAddress;
 
 /// Different wrong logins of one user that an address may try within [`WINDOW`].
 const FAILURES_OF_USER_MAX: u32 = 20;
@@ -24,10 +25,10 @@ const COUNTS_MAX: usize = 4096;
 const FAMILIAR_MAX: usize = 1024;
 
 /// Hash of a user's name.
-pub(crate) type UserKey = u64;
+pub type UserKey = u64;
 
 #[derive(Debug, Default)]
-pub(crate) struct LoginThrottle {
+pub struct LoginThrottle {
     attempts: Mutex<Attempts>,
 }
 
@@ -47,7 +48,7 @@ struct Window {
 
 /// A login that is being checked. It counts as wrong unless [`LoginAttempt::succeed`] is called.
 #[derive(Debug)]
-pub(crate) struct LoginAttempt<'a> {
+pub struct LoginAttempt<'a> {
     throttle: &'a LoginThrottle,
     client: ClientAddress,
     user: UserKey,
@@ -58,12 +59,7 @@ impl LoginThrottle {
     ///
     /// # Errors
     /// Returns the time after which the client may try its next login.
-    pub(crate) fn begin(
-        &self,
-        client: ClientAddress,
-        user: UserKey,
-        now: Instant,
-    ) -> Result<LoginAttempt<'_>, Duration> {
+    pub fn begin(&self, client: ClientAddress, user: UserKey, now: Instant) -> Result<LoginAttempt<'_>, Duration> {
         let Attempts {
             of_address,
             of_user,
@@ -90,7 +86,7 @@ impl LoginThrottle {
 
 impl LoginAttempt<'_> {
     /// Takes the attempt back: the login was right.
-    pub(crate) fn succeed(self, now: Instant) {
+    pub fn succeed(self, now: Instant) {
         let LoginAttempt { throttle, client, user } = self;
         let Attempts {
             of_address,

@@ -1,0 +1,351 @@
+//! The client of the status API for uploads.
+
+use std::fmt;
+use std::io::SeekFrom;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use camino::Utf8Path;
+use fs_err as fs;
+use futures_util::StreamExt as _;
+use landfall_core::bundle::upload::{UploadRequest, UploadStatus};
+use landfall_core::failure::{Explanation, RetryPolicy, error_chain};
+use landfall_core::status::{ProgressEvent, ProgressSink};
+use landfall_core::sync::lock;
+use landfall_net::random::random_fraction;
+use landfall_net::tls::{TlsPolicy, client_config};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::time::{Instant, sleep};
+use tokio_util::io::ReaderStream;
+use zeroize::Zeroizing;
+
+use super::local_file::LocalFile;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit of a short request.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time in which something of a range has to move. The host syncs a range to its disk before it answers.
+const STALL: Duration = Duration::from_secs(120);
+/// Interval of the look at a range that is being sent.
+const STALL_CHECKED_EVERY: Duration = Duration::from_secs(5);
+/// Attempts at a request: a host that restarts is back within their time.
+const RETRIES: RetryPolicy = RetryPolicy {
+    attempts: 10,
+    first_delay: Duration::from_secs(1),
+    longest_delay: Duration::from_secs(20),
+    longest_wait: Duration::from_secs(120),
+};
+/// Bytes of one read of the file.
+const READ_SIZE: usize = 256 * 1024;
+/// The largest answer that is read, in bytes.
+const ANSWER_MAX: usize = 8 * 1024 * 1024;
+
+/// Address of a status API.
+#[derive(Debug, Clone)]
+pub struct Destination(Url);
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Destination, String> {
+        let usage = || "write it as `http://HOST:5080` or `https://HOST:5080`".to_owned();
+        let url = Url::parse(text).map_err(|_| usage())?;
+        let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+        match is_http && is_plain && matches!(url.path(), "" | "/") {
+            true => Ok(Destination(url)),
+            false => Err(usage()),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+impl Destination {
+    /// Returns true if what is sent leaves this machine, and has no encryption.
+    pub(super) fn is_readable_on_the_way(&self) -> bool {
+        let host = self.0.host_str().unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let is_here = address.map_or(host == "localhost", |address| address.is_loopback());
+        self.0.scheme() == "http" && !is_here
+    }
+}
+
+/// A client of one host.
+#[derive(Debug)]
+pub(super) struct UploadClient {
+    to: Destination,
+    http: reqwest::Client,
+}
+
+/// End of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RangeEnd {
+    /// The host took it from this run.
+    Taken,
+    /// The host had it by then.
+    There,
+    /// Another client sends it.
+    Left,
+}
+
+/// Failure of a request.
+enum Failure {
+    /// The same request may succeed later, after this wait if the host named one.
+    Passing(anyhow::Error, Option<Duration>),
+    /// Somebody else sends the range.
+    InFlight(anyhow::Error),
+    Lasting(anyhow::Error),
+}
+
+impl UploadClient {
+    /// # Errors
+    /// If the token or the certificate cannot be read.
+    pub(super) fn new(to: &Destination, token: &Utf8Path, ca: Option<&Utf8Path>) -> anyhow::Result<UploadClient> {
+        let text = Zeroizing::new(fs::read_to_string(token)?);
+        let bearer = Zeroizing::new(format!("Bearer {}", text.trim()));
+        let usable = HeaderValue::from_str(&bearer).ok().filter(|_| !text.trim().is_empty());
+        let mut authorization = usable.with_context(|| {
+            Explanation::new(
+                format!("`{token}` holds no token"),
+                "copy the file `upload-token` out of the agent's state directory",
+            )
+        })?;
+        authorization.set_sensitive(true);
+        let tls = TlsPolicy {
+            insecure: false,
+            certificates: ca.map(fs::read_to_string).transpose()?.into_iter().collect(),
+        };
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(client_config(&tls).context("cannot use the certificate of `--ca`")?)
+            .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
+            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .http1_only()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .build()
+            .context("cannot set up an HTTP client")?;
+        Ok(UploadClient { to: to.clone(), http })
+    }
+
+    pub(super) async fn begin(&self, request: &UploadRequest) -> anyhow::Result<UploadStatus> {
+        let send = || self.request(Method::POST, "").json(request).timeout(SHORT_TIMEOUT);
+        self.ask(&send).await
+    }
+
+    pub(super) async fn show(&self, id: &str) -> anyhow::Result<UploadStatus> {
+        let send = || self.request(Method::GET, &format!("/{id}")).timeout(SHORT_TIMEOUT);
+        self.ask(&send).await
+    }
+
+    /// Ends an upload. One that is gone is as good.
+    pub(super) async fn end(&self, id: &str) -> anyhow::Result<()> {
+        let request = self.request(Method::DELETE, &format!("/{id}")).timeout(SHORT_TIMEOUT);
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        match response.status() {
+            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
+            _ => Err(read_failure(response).await.into_error()),
+        }
+    }
+
+    /// Sends a range until the host has it, or somebody else sends it.
+    pub(super) async fn send_range(
+        &self,
+        id: &str,
+        number: u64,
+        file: &LocalFile,
+        range_size: u64,
+        sink: &dyn ProgressSink,
+    ) -> anyhow::Result<RangeEnd> {
+        let sha256 = file.hash_range(number, range_size).await?;
+        let path = format!("/{id}/ranges/{number}?sha256={}", sha256.hex());
+        let (start, length) = file.span(number, range_size);
+        let mut failed = 0;
+        loop {
+            match self.try_range(&path, file, start, length).await {
+                Ok(end) => return Ok(end),
+                Err(Failure::InFlight(error)) => {
+                    // The caller asks again for what is missing.
+                    tracing::debug!(%error, "a range is left to another client");
+                    sleep(Duration::from_secs(1)).await;
+                    return Ok(RangeEnd::Left);
+                }
+                Err(Failure::Lasting(error)) => return Err(error),
+                Err(Failure::Passing(error, wait)) => {
+                    failed += 1;
+                    self.wait(failed, &error, wait, &file.progress_name(), sink)
+                        .await
+                        .ok_or(error)?;
+                }
+            }
+        }
+    }
+
+    async fn try_range(&self, path: &str, file: &LocalFile, start: u64, length: u64) -> Result<RangeEnd, Failure> {
+        let lasting = |error: std::io::Error| Failure::Lasting(anyhow::Error::from(error).context(file.path.clone()));
+        let mut content = tokio::fs::File::open(&file.path).await.map_err(lasting)?;
+        content.seek(SeekFrom::Start(start)).await.map_err(lasting)?;
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        let moves = moved.clone();
+        let chunks = ReaderStream::with_capacity(content.take(length), READ_SIZE);
+        let chunks = chunks.inspect(move |_| *lock(&moves) = Instant::now());
+        let request = self
+            .request(Method::PUT, path)
+            .header(CONTENT_LENGTH, length)
+            .body(reqwest::Body::wrap_stream(chunks));
+        let stalled = async {
+            loop {
+                sleep(STALL_CHECKED_EVERY).await;
+                if lock(&moved).elapsed() >= STALL {
+                    return;
+                }
+            }
+        };
+        let response = tokio::select! {
+            response = request.send() => response.map_err(|error| Failure::Passing(self.unreachable(error), None))?,
+            () = stalled => {
+                let error = anyhow::anyhow!("nothing moved for {} s", STALL.as_secs());
+                return Err(Failure::Passing(error, None));
+            }
+        };
+        match response.status() {
+            StatusCode::CREATED => Ok(RangeEnd::Taken),
+            StatusCode::OK => Ok(RangeEnd::There),
+            _ => Err(read_failure(response).await),
+        }
+    }
+
+    /// Sends a short request until it is answered.
+    async fn ask(&self, send: &dyn Fn() -> RequestBuilder) -> anyhow::Result<UploadStatus> {
+        let mut failed = 0;
+        loop {
+            let failure = match send().send().await {
+                Err(error) => Failure::Passing(self.unreachable(error), None),
+                Ok(response) if response.status() == StatusCode::OK => {
+                    let bytes = read_body(response).await?;
+                    return serde_json::from_slice(&bytes).with_context(|| {
+                        Explanation::new(
+                            format!("the answer of {} is not that of a status API", self.to),
+                            "name the address of `landfall.listen`, or port 5080 of the host",
+                        )
+                    });
+                }
+                Ok(response) => read_failure(response).await,
+            };
+            match failure {
+                Failure::Passing(error, wait) => {
+                    failed += 1;
+                    let name = self.to.to_string();
+                    let sink = landfall_core::status::NoProgress;
+                    self.wait(failed, &error, wait, &name, &sink).await.ok_or(error)?;
+                }
+                failure => return Err(failure.into_error()),
+            }
+        }
+    }
+
+    /// Waits before the next attempt. Returns `None` if there is none.
+    async fn wait(
+        &self,
+        failed: u32,
+        error: &anyhow::Error,
+        asked: Option<Duration>,
+        subject: &str,
+        sink: &dyn ProgressSink,
+    ) -> Option<()> {
+        if failed >= RETRIES.attempts || asked.is_some_and(|asked| asked > RETRIES.longest_wait) {
+            return None;
+        }
+        let delay = RETRIES.delay(failed, random_fraction()).max(asked.unwrap_or_default());
+        sink.progress(ProgressEvent::Retrying {
+            subject: subject.to_owned(),
+            attempt: failed + 1,
+            delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            error: format!("{error:#}"),
+        });
+        sleep(delay).await;
+        Some(())
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}/api/v1/uploads{path}", self.to))
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
+        // The address is in the message; the path is of no use.
+        let error = error.without_url();
+        let text = format!("{} does not answer: {}", self.to, error_chain(&error));
+        let hint = "check the address, and that the agent runs there; it listens beyond the host itself only with \
+                    `landfall.listen`";
+        Explanation::new(text, hint).into()
+    }
+}
+
+impl Failure {
+    fn into_error(self) -> anyhow::Error {
+        match self {
+            Failure::Passing(error, _) | Failure::InFlight(error) | Failure::Lasting(error) => error,
+        }
+    }
+}
+
+/// Reads the answer to a request that failed.
+async fn read_failure(response: Response) -> Failure {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        error: String,
+        hint: Option<String>,
+    }
+    let status = response.status();
+    let wait = response.headers().get(RETRY_AFTER);
+    let wait = wait
+        .and_then(|wait| wait.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    let body = read_body(response).await.unwrap_or_default();
+    let error = match serde_json::from_slice::<Problem>(&body) {
+        Ok(Problem {
+            error,
+            hint: Some(hint),
+        }) => Explanation::new(error, hint).into(),
+        Ok(Problem { error, hint: None }) => anyhow::anyhow!(error),
+        Err(_) if status == StatusCode::NOT_FOUND => Explanation::new(
+            "the address has no uploads of bundles",
+            "name the status API of a Landfall agent that is as new as this program",
+        )
+        .into(),
+        Err(_) => anyhow::anyhow!("the answer has the status {status}"),
+    };
+    match status {
+        StatusCode::CONFLICT if wait.is_some() => Failure::InFlight(error),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::UNPROCESSABLE_ENTITY => Failure::Passing(error, wait),
+        StatusCode::TOO_MANY_REQUESTS if wait.is_some() => Failure::Passing(error, wait),
+        // What was sent may have been cut short on the way.
+        StatusCode::BAD_REQUEST => Failure::Passing(error, wait),
+        status if status.is_server_error() && status != StatusCode::INSUFFICIENT_STORAGE => {
+            Failure::Passing(error, wait)
+        }
+        _ => Failure::Lasting(error),
+    }
+}
+
+async fn read_body(mut response: Response) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > ANSWER_MAX {
+            bail!("the answer is too long");
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
