@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::thread;
 
 use camino::Utf8Path;
 use landfall_testkit::containerd_process::ContainerdProcess;
@@ -230,6 +231,19 @@ fn podman_loads_the_images_of_a_bundle() {
     }
 }
 
+/// Unmounts an image when the test is done with it or fails.
+struct Unmount<'a> {
+    ctr: &'a dyn Fn(&[&str]) -> Result<String, String>,
+    path: &'a Utf8Path,
+}
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        let unmounted = (self.ctr)(&["images", "unmount", self.path.as_str()]);
+        assert!(unmounted.is_ok() || thread::panicking(), "{unmounted:?}");
+    }
+}
+
 /// Imports a tar by `ctr`, unpacks it, and checks names and digests.
 fn check_containerd(desk: &BundleDesk, ctr: &dyn Fn(&[&str]) -> Result<String, String>, tar: &str) {
     let path = desk.path(tar);
@@ -245,13 +259,13 @@ fn check_containerd(desk: &BundleDesk, ctr: &dyn Fn(&[&str]) -> Result<String, S
         // It unpacks the image first.
         let mounted = desk.path(&format!("mounted-{}", image.root.digest.hex()));
         fs_err::create_dir_all(&mounted).unwrap();
+        let _unmount = Unmount { ctr, path: &mounted };
         ctr(&["images", "mount", "--snapshotter", "native", name, mounted.as_str()]).unwrap();
         let checked = ctr(&["images", "check", "--snapshotter", "native", &format!("name=={name}")]).unwrap();
         let words: Vec<&str> = checked.lines().last().unwrap_or_default().split_whitespace().collect();
         // containerd 2 mounts where this process does not see it, and 1.6 does not list what a mount unpacked.
         let is_unpacked = words.last() == Some(&"true") || mounted.join("etc/name").is_file();
         assert!(words.contains(&"complete") && is_unpacked, "{checked}");
-        ctr(&["images", "unmount", mounted.as_str()]).unwrap();
     }
     // No image is made of a signature that has no tag.
     assert!(!listed.contains("import-"), "{listed}");
