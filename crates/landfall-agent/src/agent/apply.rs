@@ -2,7 +2,7 @@
 //! one after the other. An image that a pod pulls out of a bundle at this time comes next [spec:bundles.adoption]. A
 //! failure does not stop the other images.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt as _;
@@ -52,11 +52,11 @@ pub(crate) async fn apply_steps(
     causes: &Causes,
 ) -> Vec<Result<Applied, Failed>> {
     let side_by_side = active.settings.landfall.concurrency.max(1);
-    let mut groups = group_by_image(steps);
+    let mut groups = VecDeque::from(group_by_image(steps));
     let in_order = std::iter::from_fn(move || {
         let names = groups.iter().map(|(name, _)| name);
         let first = active.bundles.first_asked(names, &host.asked.digests());
-        (!groups.is_empty()).then(|| groups.remove(first.unwrap_or(0)))
+        groups.remove(first.unwrap_or(0))
     });
     stream::iter(in_order)
         .map(|(image, steps)| {

@@ -331,9 +331,9 @@ impl Bundles {
                 foreign.source = None;
             }
         }
-        let is_done = |path: &camino::Utf8Path| {
+        let is_done = |path: &Utf8Path| {
             let mut on_stick = self.opened.values().filter(|opened| opened.path.starts_with(path));
-            on_stick.all(Opened::is_done) && self.foreign.are_read_below(&path.to_owned())
+            on_stick.all(Opened::is_done) && self.foreign.are_read_below(path)
         };
         self.finished = self.sticks.mounted().filter(|path| is_done(path)).cloned().collect();
         // That they are done is known from here on.
@@ -416,7 +416,7 @@ impl Bundles {
         let kept: Vec<_> = before
             .iter()
             .filter(|bundle| self.reported.contains_key(&bundle.path) && !is_shown(&bundle.path, &bundles))
-            .filter(|bundle| !self.foreign.files.contains_key(camino::Utf8Path::new(&bundle.path)))
+            .filter(|bundle| !self.foreign.files.contains_key(Utf8Path::new(&bundle.path)))
             .cloned()
             .collect();
         bundles.extend(kept);

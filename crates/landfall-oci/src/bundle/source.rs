@@ -95,8 +95,7 @@ impl BundleSource {
     async fn read(&self, digest: &Digest, offset: u64, length: u64) -> Result<Bytes, TransferError> {
         let (file, wanted) = (self.file.clone(), digest.clone());
         // The allocator has memory for each thread. That of one thread serves all buffers of a copy.
-        let size = file.blob_size(digest).unwrap_or_default();
-        let buffer = Vec::with_capacity(limit(READ_SIZE, size.saturating_sub(offset).min(length)));
+        let buffer = Vec::with_capacity(limit(READ_SIZE, length));
         let read = blocking(move || Ok(file.read_blob_into(buffer, &wanted, offset, length)?)).await;
         read.map_err(|error| match error {
             StoreError::Disk(error) => self.fail(
@@ -116,13 +115,15 @@ impl BundleSource {
         length: u64,
         chunk: u64,
     ) -> Result<BlobStream, TransferError> {
-        if self.file.blob_size(digest).is_none() {
-            return Err(self.missing(digest));
-        }
+        let size = self.file.blob_size(digest).ok_or_else(|| self.missing(digest))?;
+        let length = length.min(size.saturating_sub(offset));
         let (source, digest) = (self.clone(), digest.clone());
         let chunks = stream::try_unfold((offset, length), move |(at, left)| {
             let (source, digest) = (source.clone(), digest.clone());
             async move {
+                if left == 0 {
+                    return Ok(None);
+                }
                 let bytes = source.read(&digest, at, left.min(chunk)).await?;
                 let read = bytes.len() as u64;
                 let next = (at + read, left.saturating_sub(read));

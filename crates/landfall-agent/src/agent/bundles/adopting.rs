@@ -145,7 +145,6 @@ async fn copy_one(
             error: error.chain(),
         },
     });
-    drop(sink);
     (image, copied)
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::bundle::adoption::{BundleFacts, Decision, FileState, next_step};
 use landfall_core::bundle::document::{BundleDocument, BundledImage, FORMAT};
 use landfall_core::bundle::foreign::FileStamp;
@@ -204,7 +204,7 @@ impl ForeignFiles {
     }
 
     /// Returns true if nothing is left to be read of the files below a directory.
-    pub(super) fn are_read_below(&self, directory: &Utf8PathBuf) -> bool {
+    pub(super) fn are_read_below(&self, directory: &Utf8Path) -> bool {
         let mut below = self.files.iter().filter(|(path, _)| path.starts_with(directory));
         below.all(|(_, file)| matches!(file.state, ForeignState::Read(_) | ForeignState::Other))
     }

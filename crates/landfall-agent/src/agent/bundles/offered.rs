@@ -95,15 +95,25 @@ impl OfferedBundles {
     /// Returns the position of the image whose manifest was asked for first; `None` if none of them was.
     pub(crate) fn first_asked<'a>(
         &self,
-        names: impl Iterator<Item = &'a ImageReference> + Clone,
+        names: impl Iterator<Item = &'a ImageReference>,
         asked: &[Digest],
     ) -> Option<usize> {
-        let is_under = |name: &ImageReference, digest: &Digest| {
-            let mut bundles = self.bundles.iter();
-            bundles.any(|bundle| bundle.images.get(name) == Some(digest))
+        if asked.is_empty() {
+            return None;
+        }
+        let places: HashMap<&Digest, usize> = asked
+            .iter()
+            .enumerate()
+            .map(|(place, digest)| (digest, place))
+            .collect();
+        let place_of = |name: &ImageReference| {
+            let digests = self.bundles.iter().filter_map(|bundle| bundle.images.get(name));
+            digests.filter_map(|digest| places.get(digest)).min()
         };
-        let find = |digest: &Digest| names.clone().position(|name| is_under(name, digest));
-        asked.iter().find_map(find)
+        let meant = names
+            .enumerate()
+            .filter_map(|(position, name)| Some((place_of(name)?, position)));
+        meant.min().map(|(_, position)| position)
     }
 
     /// Returns the source of a candidate that is a bundle, and the digest of the image there.
