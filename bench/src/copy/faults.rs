@@ -28,7 +28,7 @@ const MB: u64 = 1_000_000;
 const PLACES: [u64; 3] = [20 * MB, 100 * MB, 200 * MB];
 /// The place at which the other programs run too. Cases with many breaks are slow and add nothing.
 const COMPARED_PLACE: u64 = 200 * MB;
-/// Upper limit of the bytes that one connection may lose where its link swallows them, in bytes.
+/// Upper limit of the bytes that a copy may lose where its link swallows them, in bytes.
 const LOST_MAX: f64 = 64.0 * 1024.0 * 1024.0;
 /// Upper limit of the moved bytes, as a multiple of the needed ones.
 const MOVED_MAX: f64 = 1.05;
@@ -90,10 +90,10 @@ fn faults() -> Vec<Fault> {
 
 impl Fault {
     /// Returns the limit of the moved bytes, as a multiple of the needed ones. A link that swallows looks healthy
-    /// until the registry is asked: [`LOST_MAX`] bytes may be lost on each such connection.
+    /// until the registry is asked: [`LOST_MAX`] bytes may be lost in all.
     fn moved_max(&self, needed: f64) -> f64 {
         match (self.weakness, self.end) {
-            (Weakness::Swallows(_), End::Destination) => 1.0 + LOST_MAX * self.connections as f64 / needed,
+            (Weakness::Swallows(_), End::Destination) => 1.0 + LOST_MAX / needed,
             _ => MOVED_MAX,
         }
     }

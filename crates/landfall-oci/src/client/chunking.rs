@@ -16,6 +16,11 @@ use landfall_core::sync::lock;
 const LOST_DIVISOR: u64 = 16;
 /// Factor for the first length where the registry probably keeps the bytes of a broken request.
 const KEPT_FACTOR: u64 = 4;
+/// Divisor of the length of a chunk, for the bytes that may be unconfirmed at first. Each silent request halves the
+/// window: together they lose less than a chunk, until the window has its least size.
+const WINDOW_DIVISOR: u64 = 2;
+/// The smallest window, in bytes. A smaller one would slow the uploads over a path with a long round trip.
+const WINDOW_MIN: u64 = 4 * 1024 * 1024;
 /// Number of complete ranges before the client tries a range of twice the length.
 const COMPLETE_BEFORE_GROWTH: u32 = 32;
 
@@ -75,6 +80,8 @@ struct ChunkLengths {
     /// True if the registry refused a blob in chunks, and took it in one request.
     refused: bool,
     progress: Progress,
+    /// Maximum of unconfirmed bytes of a request, in bytes.
+    window: u64,
 }
 
 /// The registry's answers to the question how far an upload got, asked while bytes arrive.
@@ -98,6 +105,7 @@ impl ChunkPolicy {
                 taken: false,
                 refused: false,
                 progress: Progress::NotAsked,
+                window: (first / WINDOW_DIVISOR).max(1),
             }),
         }
     }
@@ -116,15 +124,23 @@ impl ChunkPolicy {
         match lengths.progress {
             Progress::Told => length,
             // A dying link may take all bytes of a request and deliver none.
-            _ => length.min(self.first),
+            Progress::Unknown => length.min(lengths.window),
+            Progress::NotAsked | Progress::NotTold => length.min(self.first),
         }
     }
 
     /// Returns the most bytes of a request that may be unconfirmed; `None` if the registry is not asked how far it got.
     pub(super) fn window(&self, request: u64) -> Option<u64> {
-        let progress = self.lengths().progress;
-        let is_asked = matches!(progress, Progress::Unknown | Progress::Told);
-        Some(self.first).filter(|first| is_asked && request > first / 2)
+        let lengths = self.lengths();
+        let is_asked = matches!(lengths.progress, Progress::Unknown | Progress::Told);
+        Some(lengths.window).filter(|window| is_asked && request > window / 2)
+    }
+
+    /// Records that a request went silent while bytes of it were unconfirmed.
+    pub(super) fn went_silent(&self) {
+        let mut lengths = self.lengths();
+        let halved = (lengths.window / 2).max(WINDOW_MIN);
+        lengths.window = lengths.window.min(halved);
     }
 
     /// Returns true if the registry has told how far an upload got while bytes arrived.
@@ -293,23 +309,46 @@ mod tests {
     #[test]
     fn chunks_are_longer_where_uploads_have_no_random_uuid_and_nothing_was_lost() {
         let (whole, longer) = (2048 * MIB, 256 * MIB);
-        for (id, chunk) in [
-            ("0b1a3f52-9a4e-4f0c-8b6f-2f1d5f0c7e11", 64 * MIB),
-            ("01a1fe07-bcd4-77ff-a869-dee51dfdd497", longer),
-            ("4f0c8b6f2f1d5f0c7e110b1a3f529a4e", longer),
-            ("0b1a3f52-9a4e-4f0c-8b6f-2f1d5f0c7e1x", longer),
-            ("", longer),
+        for (id, first, chunk) in [
+            ("0b1a3f52-9a4e-4f0c-8b6f-2f1d5f0c7e11", 64 * MIB, 64 * MIB),
+            ("01a1fe07-bcd4-77ff-a869-dee51dfdd497", 32 * MIB, longer),
+            ("4f0c8b6f2f1d5f0c7e110b1a3f529a4e", 32 * MIB, longer),
+            ("0b1a3f52-9a4e-4f0c-8b6f-2f1d5f0c7e1x", 32 * MIB, longer),
+            ("", 64 * MIB, longer),
         ] {
             let policy = ChunkPolicy::new(64 * MIB);
             policy.saw_upload_id(id);
             policy.saw_upload_id(id);
-            assert_eq!(policy.chunk_size(whole), 64 * MIB, "{id}");
+            assert_eq!(policy.chunk_size(whole), first, "{id}");
             policy.told_progress(true);
             assert_eq!(policy.chunk_size(whole), chunk, "{id}");
             policy.resume_lost(whole);
             policy.saw_upload_id(id);
             assert_eq!(policy.chunk_size(whole), 4 * MIB, "{id}");
         }
+    }
+
+    #[test]
+    fn all_silent_requests_together_lose_less_than_a_chunk() {
+        let policy = ChunkPolicy::new(64 * MIB);
+        policy.saw_upload_id("01a1fe07-bcd4-77ff-a869-dee51dfdd497");
+        let mut lost = 0;
+        for window in [32 * MIB, 16 * MIB, 8 * MIB, 4 * MIB] {
+            // A registry that told nothing yet gets no more than the window either.
+            assert_eq!(
+                (policy.chunk_size(100 * MIB), policy.window(100 * MIB)),
+                (window, Some(window))
+            );
+            policy.went_silent();
+            lost += window;
+        }
+        assert!(lost < 64 * MIB);
+        assert_eq!(policy.window(100 * MIB), Some(4 * MIB));
+        assert_eq!(policy.window(2 * MIB), None);
+        let small = ChunkPolicy::new(MIB);
+        small.saw_upload_id("1");
+        small.went_silent();
+        assert_eq!(small.window(MIB), Some(MIB / 2));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use self::stall::{MonitoredBody, StallMonitor};
 use self::window::UploadWindow;
 use super::auth::scope::Scope;
 use super::error::{Fault, RegistryAction, RegistryError};
-use super::problem::ProtocolProblem;
+use super::problem::{ConnectionProblem, ProtocolProblem};
 use super::request::{RegistryRequest, RequestBody, RequestTarget};
 use super::transport::{location, redirect_target};
 use crate::client::registry_client::RegistryClient;
@@ -257,10 +257,19 @@ impl RegistryClient {
         };
         let stall = self.transport.endpoint().timeouts.stall;
         let stream = window.limit(stream);
-        tokio::select! {
+        let sent = tokio::select! {
             sent = self.stream_body(request, stream, length, expected, response_timeout) => sent,
             fault = self.watch_arrival(repository, session, &window, stall) => Err(fault),
+        };
+        if let Err(Fault::Connection { problem, .. }) = &sent
+            && matches!(
+                problem,
+                ConnectionProblem::Stalled(_) | ConnectionProblem::ResponseTimeout(_)
+            )
+        {
+            self.chunks.went_silent();
         }
+        sent
     }
 
     /// Sends a request with a streamed body. There is no limit while bytes move; the response must follow the last byte
