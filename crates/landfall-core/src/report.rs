@@ -10,6 +10,7 @@ mod receipt;
 mod stages;
 mod transfer;
 mod upload;
+mod version;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -33,6 +34,7 @@ pub use receipt::{BundleNeeds, BundleReceipt, BundleReceiptReport, RawReceipt};
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 pub use upload::{BundleUploadReport, BundleUploadRow};
+pub use version::VersionReport;
 
 /// The version of these types.
 pub const API_VERSION: &str = "landfall.dev/v1alpha1";
@@ -416,7 +418,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
 
 /// Returns the JSON schemas of the commands' `-o json` output, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 15] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 16] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -433,6 +435,7 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 15] {
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),
         ("progress", schema_of::<ProgressEvent>()),
+        ("version", schema_of::<VersionReport>()),
     ]
 }
 

@@ -1,11 +1,11 @@
 //! The command line as types. `docs/reference/cli.md` is generated from it.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueHint};
 
 use crate::args::GlobalArgs;
 use crate::commands::{
-    agent, bundle, check, copy, demo, events, explain, images, inventory, login, plan, profile, push, redirect,
-    registry, schema, stages, status, validate, webhook,
+    agent, bundle, check, completion, copy, demo, events, explain, images, inventory, login, man, plan, profile, push,
+    redirect, registry, schema, stages, status, validate, version, webhook,
 };
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -56,6 +56,9 @@ pub enum Command {
     Webhook(webhook::WebhookArgs),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
+    Completion(completion::CompletionArgs),
+    Man(man::ManArgs),
+    Version(version::VersionArgs),
 }
 
 impl Command {
@@ -82,6 +85,27 @@ impl Command {
             Command::Webhook(args) => webhook::run(&args, context),
             Command::Login(args) => login::run_login(&args, context),
             Command::Logout(args) => login::run_logout(&args, context),
+            Command::Completion(args) => completion::run(&args, command_with_hints(), context),
+            Command::Man(args) => man::run(&args, command_with_hints(), context),
+            Command::Version(args) => version::run(&args, context),
         }
     }
+}
+
+/// Returns the whole command line with what shells need to complete values: which of them are files and directories.
+fn command_with_hints() -> clap::Command {
+    hint_values(Cli::command())
+}
+
+fn hint_values(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let names = arg.get_value_names().unwrap_or_default();
+        let hint = match names.first().map(|name| name.as_str()) {
+            Some("FILE") => ValueHint::FilePath,
+            Some("DIR") => ValueHint::DirPath,
+            _ => return arg,
+        };
+        arg.value_hint(hint)
+    });
+    command.mut_subcommands(hint_values)
 }

@@ -4,7 +4,7 @@ use landfall_core::{config, report};
 use serde_json::Value;
 
 /// Names of all schemas.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
     "user-data",
     "profile",
     "validate",
@@ -22,6 +22,7 @@ pub const NAMES: [&str; 17] = [
     "status",
     "events",
     "progress",
+    "version",
 ];
 
 /// Returns the schema of this name, if there is one.
