@@ -214,6 +214,30 @@ fn our_own_settings_are_read() {
 }
 
 #[test]
+fn sizes_and_durations_have_units() {
+    let settings = parse(
+        "landfall:
+  bandwidthLimit: 2MB
+  reconcileInterval: 5m
+  listen: ':5080'
+  webhook: {timeoutSeconds: 3s, sweepInterval: 1m, rotationOverlap: '90'}
+",
+    );
+    let own = &settings.landfall;
+    assert_eq!((own.bandwidth_limit, own.reconcile_interval_seconds), (Some(2_000_000), 300));
+    assert_eq!(own.listen.as_deref(), Some("0.0.0.0:5080"));
+    let webhook = &own.webhook;
+    assert_eq!(
+        (
+            webhook.timeout_seconds,
+            webhook.sweep_interval_seconds,
+            webhook.rotation_overlap_seconds
+        ),
+        (3, 60, 90)
+    );
+}
+
+#[test]
 fn keys_of_bundles_are_read_in_every_form() {
     let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
     let encoded = "LS0tLS1CRUdJTiBQVUJMSUMgS0VZLS0tLS0KTUNvd0JRWURLMlZ3QXlFQUdiOUVDV21FemY2RlFickJaOXc3bHNoUWhxb3d0cmJMREZ3NHJYQXhadUU9Ci0tLS0tRU5EIFBVQkxJQyBLRVktLS0tLQo=";

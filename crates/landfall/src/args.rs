@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU64;
 use std::ops::Deref;
-use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args};
 use landfall_core::oci_types::Platform;
+use landfall_core::quantity::{ByteSize, Seconds};
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::TokenServer;
 use landfall_oci::client::Timeouts;
@@ -14,6 +14,7 @@ use landfall_oci::client::Timeouts;
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
 use crate::output::structured::OutputFormat;
+use crate::quantity;
 use crate::registries::RegistryAccess;
 
 /// Options of every command.
@@ -170,12 +171,12 @@ pub struct AccessArgs {
     /// Cut a transfer slower than this many bytes/s, in either direction; 0: only when nothing moves.
     ///
     /// The transfer resumes over a new connection.
-    #[arg(long, value_name = "BYTES", default_value_t = Timeouts::default().min_throughput)]
-    pub stall_below: u64,
-    /// Seconds for which a transfer must be that slow before it is cut.
-    #[arg(long, value_name = "SECONDS", default_value_t = Timeouts::default().stall.as_secs(),
-          value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub stall_after: u64,
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize::new(Timeouts::default().min_throughput))]
+    pub stall_below: ByteSize,
+    /// Time for which a transfer must be that slow before it is cut.
+    #[arg(long, value_name = "TIME", default_value_t = Seconds::new(Timeouts::default().stall.as_secs()),
+          value_parser = quantity::seconds_in(1, 3600))]
+    pub stall_after: Seconds,
 }
 
 impl AccessArgs {
@@ -185,8 +186,8 @@ impl AccessArgs {
             insecure: self.insecure.clone(),
             token_servers: self.token_servers.clone(),
             timeouts: Timeouts {
-                stall: Duration::from_secs(self.stall_after),
-                min_throughput: self.stall_below,
+                stall: self.stall_after.duration(),
+                min_throughput: self.stall_below.bytes(),
                 ..Timeouts::default()
             },
         }
@@ -200,7 +201,7 @@ pub struct TransferArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Blobs in flight at once; of blobs up to 128 KiB, four times as many, unless this is 1.
-    #[arg(long, value_name = "NUMBER", default_value_t = 8)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = quantity::positive_count)]
     pub concurrency: usize,
     /// Copy only this platform, e.g. `linux/arm64` [repeatable; default: all].
     ///
@@ -217,8 +218,8 @@ pub struct TransferArgs {
     /// Copy the images' referrers too: signatures, attestations, bills of materials.
     #[arg(long)]
     pub referrers: bool,
-    /// Limit reading from all sources together to this many bytes/s [default: no limit].
-    #[arg(long, value_name = "BYTES")]
+    /// Limit reading from all sources together to this many bytes/s, e.g. `2MB` [default: no limit].
+    #[arg(long, value_name = "SIZE", value_parser = quantity::positive_size)]
     pub bandwidth: Option<NonZeroU64>,
     /// Directory for the journal of unfinished uploads [default: `$XDG_STATE_HOME/landfall`, else
     /// `~/.local/state/landfall`].

@@ -18,6 +18,7 @@ mod inputs;
 mod interrupt;
 mod logging;
 pub mod output;
+mod quantity;
 mod registries;
 mod runtime;
 pub mod schemas;

@@ -3,15 +3,17 @@
 use crate::config::codes;
 use crate::config::node::Node;
 use crate::config::report::Report;
+use crate::listen::complete_listen_address;
 use crate::reference::{RegistryHost, Repository};
 use crate::settings::TokenServer;
 
 /// Reads a listen address, `host:port`; `None` if it is missing or unusable.
 pub(crate) fn read_listen(node: Option<&Node>, report: &mut Report) -> Option<String> {
     let (node, text) = given(node)?;
+    let address = complete_listen_address(text);
     let has_port = |host: RegistryHost| host.port().is_some();
-    if text.parse::<RegistryHost>().is_ok_and(has_port) {
-        return Some(text.to_owned());
+    if address.parse::<RegistryHost>().is_ok_and(has_port) {
+        return Some(address.into_owned());
     }
     report_unusable(
         node,

@@ -14,7 +14,7 @@ pub(crate) fn read_webhook_policy(own: &Node, report: &mut Report) -> WebhookPol
     let Some(webhook) = own.get("webhook") else {
         return defaults;
     };
-    let number = |key: &str| webhook.get(key).and_then(Node::integer);
+    let seconds = |key: &str| webhook.get(key).and_then(Node::seconds);
     let observes = webhook.get("observeOnly").and_then(Node::boolean) == Some(true);
     if let Some(policy) = webhook
         .get("failurePolicy")
@@ -34,7 +34,7 @@ pub(crate) fn read_webhook_policy(own: &Node, report: &mut Report) -> WebhookPol
             Some("Fail") => FailurePolicy::Fail,
             _ => FailurePolicy::Ignore,
         },
-        timeout_seconds: number("timeoutSeconds")
+        timeout_seconds: seconds("timeoutSeconds")
             .and_then(|seconds| u16::try_from(seconds).ok())
             .filter(|seconds| (1..=30).contains(seconds))
             .unwrap_or(defaults.timeout_seconds),
@@ -42,10 +42,10 @@ pub(crate) fn read_webhook_policy(own: &Node, report: &mut Report) -> WebhookPol
             .get("observeOnly")
             .and_then(Node::boolean)
             .unwrap_or(defaults.observe_only),
-        sweep_interval_seconds: number("sweepInterval")
+        sweep_interval_seconds: seconds("sweepInterval")
             .and_then(|seconds| u32::try_from(seconds).ok())
             .unwrap_or(defaults.sweep_interval_seconds),
-        rotation_overlap_seconds: number("rotationOverlap")
+        rotation_overlap_seconds: seconds("rotationOverlap")
             .and_then(|seconds| u32::try_from(seconds).ok())
             .unwrap_or(defaults.rotation_overlap_seconds),
         url: read_url(webhook.get("url"), report),

@@ -7,7 +7,8 @@
 mod tests;
 
 use crate::config::known_key::Shape::{
-    Any, Bool, Foreign, Label, List, Map, MapOf, MapOrValue, Mode, Number, OneOrMany, Owner, Steps, Text, Word, Yaml,
+    Any, Bool, Foreign, Label, List, Map, MapOf, MapOrValue, Mode, Number, OneOrMany, Owner, Size, Steps, Text, Time,
+    Word, Yaml,
 };
 use crate::config::known_key::{Key, Shape, Unknown};
 
@@ -586,8 +587,8 @@ const LANDFALL: &[Key] = &[
     ),
     key!(
         "bandwidthLimit",
-        Number(1, i64::MAX),
-        "Limit of all downloads together, in bytes/s. Default: no limit."
+        Size(1, u64::MAX),
+        "Limit of all downloads together, in bytes/s, e.g. `2MB`. Default: no limit."
     ),
     key!(
         "credentialsFile",
@@ -601,8 +602,8 @@ const LANDFALL: &[Key] = &[
     ),
     key!(
         "reconcileInterval",
-        Number(1, 86_400),
-        "Seconds between two reconciliations. Default: 300."
+        Time(1, 86_400),
+        "Time between two reconciliations, e.g. `5m`. Default: 300 s."
     ),
     key!(
         "listen",
@@ -736,8 +737,8 @@ const OWN_WEBHOOK: &[Key] = &[
     ),
     key!(
         "timeoutSeconds",
-        Number(1, 30),
-        "Seconds that the API server waits for the webhook. Default: 2."
+        Time(1, 30),
+        "Time that the API server waits for the webhook. Default: 2 s."
     ),
     key!(
         "observeOnly",
@@ -746,13 +747,13 @@ const OWN_WEBHOOK: &[Key] = &[
     ),
     key!(
         "sweepInterval",
-        Number(0, 86_400),
-        "Seconds between two searches for pods that were created without redirection; 0: never. Default: 10."
+        Time(0, 86_400),
+        "Time between two searches for pods that were created without redirection; 0: never. Default: 10 s."
     ),
     key!(
         "rotationOverlap",
-        Number(1, 86_400),
-        "Seconds for which the API servers trust a new certificate authority before a certificate of it is used. Default: 60."
+        Time(1, 86_400),
+        "Time for which the API servers trust a new certificate authority before a certificate of it is used. Default: 60 s."
     ),
     key!(
         "url",

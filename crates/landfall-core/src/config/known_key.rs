@@ -24,6 +24,10 @@ pub(crate) enum Shape {
     Bool,
     /// A whole number in this range.
     Number(i64, i64),
+    /// A number of bytes in this range, with or without a unit.
+    Size(u64, u64),
+    /// A number of seconds in this range, or a duration with a unit.
+    Time(u64, u64),
     /// The number of a user or group; true if the key `ownerstring` takes the name.
     Owner(bool),
     /// A file mode.

@@ -16,6 +16,7 @@ use serde_saphyr::granit_parser::ScalarStyle;
 
 use crate::config::text::{Span, Text};
 use crate::diagnostic::Location;
+use crate::quantity::{ByteSize, Seconds};
 
 #[cfg(test)]
 pub(crate) use asked::asked_keys;
@@ -216,6 +217,16 @@ impl Node {
         self.plain()
             .filter(|text| !text.starts_with('+'))
             .and_then(|text| text.parse().ok())
+    }
+
+    /// Returns a size in bytes.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.text()?.parse().ok().map(ByteSize::bytes)
+    }
+
+    /// Returns a duration in seconds.
+    pub(crate) fn seconds(&self) -> Option<u64> {
+        self.text()?.parse().ok().map(Seconds::get)
     }
 
     /// Returns the value of a file mode: `0644`, `0o644` and `"0644"` are octal, and `420` is decimal.

@@ -30,6 +30,15 @@ fn document(title: &str, shape: &Shape) -> Value {
     schema
 }
 
+/// Sizes that [`ByteSize`] reads.
+///
+/// [`ByteSize`]: crate::quantity::ByteSize
+const SIZE_PATTERN: &str = "^[0-9]+([.][0-9]+)? ?([kKmMgGtT][iI]?)?[bB]?$";
+/// Durations that [`Seconds`] reads.
+///
+/// [`Seconds`]: crate::quantity::Seconds
+const TIME_PATTERN: &str = "^[0-9].*$";
+
 fn schema_of(shape: &Shape) -> Value {
     match shape {
         Shape::Any => json!({}),
@@ -40,6 +49,10 @@ fn schema_of(shape: &Shape) -> Value {
         Shape::Label => json!({"type": ["string", "number", "boolean", "null"]}),
         Shape::Bool => json!({"type": "boolean"}),
         Shape::Number(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Shape::Size(min, _) => json!({"type": ["integer", "string"], "minimum": min, "pattern": SIZE_PATTERN}),
+        Shape::Time(min, max) => {
+            json!({"type": ["integer", "string"], "minimum": min, "maximum": max, "pattern": TIME_PATTERN})
+        }
         Shape::Mode => json!({"type": ["integer", "string"], "pattern": "^(0o)?[0-7]{1,5}$"}),
         Shape::Word(words) => json!({"enum": words}),
         Shape::Map(keys, unknown) => map_schema(keys, *unknown),

@@ -10,6 +10,7 @@ use crate::config::near::{self, Level, Meant, Tolerance};
 use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
 use crate::config::report::Report;
 use crate::config::{codes, keys};
+use crate::quantity::{ByteSize, Seconds};
 use crate::wording::nearest;
 
 /// Words of an old key that became words of another key.
@@ -52,6 +53,8 @@ impl ShapeCheck<'_> {
             Shape::Text => node.kind() == "a string",
             Shape::Bool => node.boolean().is_some(),
             Shape::Number(min, max) => return check_number(node, *min, *max, shape, self.report),
+            Shape::Size(min, max) => return self.check_quantity(node, node.size(), (*min, *max), shape),
+            Shape::Time(min, max) => return self.check_quantity(node, node.seconds(), (*min, *max), shape),
             Shape::Owner(_) => return check_number(node, 0, i64::from(u32::MAX), shape, self.report),
             Shape::Mode => return check_mode(node, shape, self.report),
             Shape::Word(words) => return check_word(node, words, shape, self.report),
@@ -131,6 +134,15 @@ impl ShapeCheck<'_> {
         self.levels.pop();
     }
 
+    /// Checks a size or a duration, in bytes or seconds.
+    fn check_quantity(&mut self, node: &Node, quantity: Option<u64>, (min, max): (u64, u64), shape: &'static Shape) {
+        match quantity {
+            Some(number) if (min..=max).contains(&number) => {}
+            Some(_) => report_out_of_range(node, shape, self.report),
+            None => report_wrong_type(node, shape, self.report),
+        }
+    }
+
     /// Checks a value in the place of a mapping of which it is the first key's value.
     fn value_for_mapping(&mut self, node: &Node, keys: &'static [Key], shape: &'static Shape) {
         match (node.text(), keys.first()) {
@@ -179,7 +191,14 @@ fn may_be_null(shape: &Shape) -> bool {
         | Shape::Yaml
         | Shape::Foreign(_)
         | Shape::Any => true,
-        Shape::Text | Shape::Bool | Shape::Number(..) | Shape::Owner(_) | Shape::Mode | Shape::Word(_) => false,
+        Shape::Text
+        | Shape::Bool
+        | Shape::Number(..)
+        | Shape::Size(..)
+        | Shape::Time(..)
+        | Shape::Owner(_)
+        | Shape::Mode
+        | Shape::Word(_) => false,
     }
 }
 
@@ -198,6 +217,17 @@ pub(crate) fn describe(shape: &Shape) -> String {
         Shape::Text | Shape::Label => "a string".to_owned(),
         Shape::Bool => "`true` or `false`".to_owned(),
         Shape::Number(min, max) => format!("a whole number from {min} to {max}"),
+        Shape::Size(min, u64::MAX) => {
+            format!("a size of at least {}, e.g. `2MB` or `1GiB`", ByteSize::new(*min))
+        }
+        Shape::Size(min, max) => {
+            let [min, max] = [min, max].map(|bytes| ByteSize::new(*bytes));
+            format!("a size from {min} to {max}, e.g. `2MB` or `1GiB`")
+        }
+        Shape::Time(min, max) => {
+            let [min, max] = [min, max].map(|seconds| Seconds::new(*seconds));
+            format!("a duration from {min} to {max}, e.g. `30s` or `5m`")
+        }
         Shape::Owner(_) => "the number of a user or group".to_owned(),
         Shape::Mode => "a file mode".to_owned(),
         Shape::Word(words) => one_of(words),
@@ -376,17 +406,20 @@ fn report_foreign_part(key: &Key, entry: &MappingEntry, report: &mut Report) {
 fn check_number(node: &Node, min: i64, max: i64, shape: &Shape, report: &mut Report) {
     match node.integer() {
         Some(number) if (min..=max).contains(&number) => {}
-        Some(number) => {
-            report
-                .node(
-                    &codes::OUT_OF_RANGE,
-                    node,
-                    format!("`{}` cannot be {number}", node.path()),
-                )
-                .help(format!("write {}", describe(shape)));
-        }
+        Some(_) => report_out_of_range(node, shape, report),
         None => report_wrong_type(node, shape, report),
     }
+}
+
+fn report_out_of_range(node: &Node, shape: &Shape, report: &mut Report) {
+    let value = node.text().unwrap_or_default();
+    report
+        .node(
+            &codes::OUT_OF_RANGE,
+            node,
+            format!("`{}` cannot be {value}", node.path()),
+        )
+        .help(format!("write {}", describe(shape)));
 }
 
 fn check_mode(node: &Node, shape: &Shape, report: &mut Report) {

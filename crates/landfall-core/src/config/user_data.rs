@@ -299,8 +299,9 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
             .and_then(|count| usize::try_from(count).ok())
             .unwrap_or(defaults.concurrency)
             .clamp(1, 256),
-        bandwidth_limit: count("bandwidthLimit")
-            .and_then(|limit| u64::try_from(limit).ok())
+        bandwidth_limit: own
+            .get("bandwidthLimit")
+            .and_then(Node::size)
             .filter(|limit| *limit > 0),
         credentials_file: text(&["credentialsFile"]).map(|_| {
             path(
@@ -315,8 +316,9 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
             .iter()
             .filter_map(|node| read_token_server(node, report))
             .collect(),
-        reconcile_interval_seconds: count("reconcileInterval")
-            .and_then(|seconds| u64::try_from(seconds).ok())
+        reconcile_interval_seconds: own
+            .get("reconcileInterval")
+            .and_then(Node::seconds)
             .filter(|seconds| (1..=86_400).contains(seconds))
             .unwrap_or(defaults.reconcile_interval_seconds),
         listen: read_listen(own.get("listen"), report),

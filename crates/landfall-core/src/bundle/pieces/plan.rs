@@ -5,23 +5,10 @@ use std::str::FromStr;
 
 use super::PIECES_MAX;
 use crate::failure::Hint;
+use crate::quantity::ByteSize;
 
 /// Largest file of FAT32, in bytes.
 const FAT32_FILE_MAX: u64 = u32::MAX as u64;
-
-/// Units of a size, by their names in lower case.
-const UNITS: [(&str, u64); 10] = [
-    ("", 1),
-    ("b", 1),
-    ("kb", 1000),
-    ("mb", 1_000_000),
-    ("gb", 1_000_000_000),
-    ("tb", 1_000_000_000_000),
-    ("kib", 1 << 10),
-    ("mib", 1 << 20),
-    ("gib", 1 << 30),
-    ("tib", 1 << 40),
-];
 
 /// Largest size of a piece, in bytes: `3GB`, `700 MiB`, `4294967295` or `fat32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,18 +34,11 @@ impl FromStr for SplitSize {
 
     fn from_str(text: &str) -> Result<SplitSize, SplitSizeError> {
         let refuse = || SplitSizeError { text: text.to_owned() };
-        let lower = text.trim().to_ascii_lowercase();
-        if lower == "fat32" {
+        if text.trim().eq_ignore_ascii_case("fat32") {
             return Ok(SplitSize(FAT32_FILE_MAX));
         }
-        let unit_at = lower
-            .find(|letter: char| !letter.is_ascii_digit())
-            .unwrap_or(lower.len());
-        let (number, unit) = lower.split_at(unit_at);
-        let known = UNITS.iter().find(|(name, _)| *name == unit.trim_start());
-        let (_, unit) = known.ok_or_else(refuse)?;
-        let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*unit));
-        bytes.filter(|bytes| *bytes > 0).map(SplitSize).ok_or_else(refuse)
+        let size = text.parse().map(ByteSize::bytes).ok().filter(|bytes| *bytes > 0);
+        size.map(SplitSize).ok_or_else(refuse)
     }
 }
 

@@ -42,6 +42,8 @@ fn sample(shape: &Shape) -> Value {
         Shape::Label => json!("os"),
         Shape::Bool => json!(true),
         Shape::Number(min, max) => json!((*min).max(1).min(*max)),
+        Shape::Size(..) => json!("2MB"),
+        Shape::Time(..) => json!("20s"),
         Shape::Owner(_) => json!(1),
         Shape::Mode => json!("0644"),
         Shape::Word(words) => json!(words.last()),

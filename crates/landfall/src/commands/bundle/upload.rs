@@ -11,6 +11,7 @@ use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use landfall_core::bundle::upload::{RANGE_SIZE_MAX, RANGE_SIZE_MIN, UploadRequest, UploadState, UploadStatus};
 use landfall_core::failure::Explanation;
+use landfall_core::quantity::ByteSize;
 use landfall_core::report::{BundleUploadReport, BundleUploadRow};
 use landfall_core::status::{ProgressEvent, ProgressSink};
 use landfall_net::random::random_bytes;
@@ -28,6 +29,7 @@ use crate::output::progress::Progress;
 use crate::output::size::bytes;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
+use crate::quantity;
 use crate::runtime;
 
 /// Ranges of each connection after which the host is asked again for what is missing.
@@ -61,10 +63,10 @@ pub struct BundleUploadArgs {
     /// End an upload of another file under the same name, and begin again.
     #[arg(long)]
     pub restart: bool,
-    /// Bytes of a range: what a broken connection costs at most.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024,
-          value_parser = clap::value_parser!(u64).range(RANGE_SIZE_MIN..=RANGE_SIZE_MAX))]
-    pub range_size: u64,
+    /// Size of a range: what a broken connection costs at most.
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize::new(16 * 1024 * 1024),
+          value_parser = quantity::size_in(RANGE_SIZE_MIN, RANGE_SIZE_MAX))]
+    pub range_size: ByteSize,
     /// Ranges in flight at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub connections: u8,
@@ -185,7 +187,7 @@ impl Upload<'_> {
         UploadRequest {
             name: file.name.clone(),
             size: file.size,
-            range_size: Some(self.args.range_size),
+            range_size: Some(self.args.range_size.bytes()),
             bundle: file.bundle.clone(),
             replace: self.args.replace,
             dry_run: self.args.dry_run,

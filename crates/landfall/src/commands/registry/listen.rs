@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
+use landfall_core::quantity::Seconds;
 use landfall_core::wording::counted;
 use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
@@ -20,13 +20,15 @@ use crate::exit::ExitStatus;
 use crate::interrupt;
 use crate::logging::{self, LogFormat};
 use crate::output::progress::Progress;
+use crate::quantity;
 use crate::runtime;
 
 /// Listener, TLS, logins, limits and log of a server.
 #[derive(Debug, Args)]
 pub struct ListenArgs {
-    /// Address to listen on; port 0 takes a free one.
-    #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
+    /// Address to listen on; port 0 takes a free one; `:5000` is every address of this host, `5000` is loopback.
+    #[arg(long = "listen", value_name = "ADDRESS", default_value = "127.0.0.1:5000",
+          value_parser = quantity::listen_address)]
     pub address: SocketAddr,
     /// Users who may use the registry: a file made by `htpasswd -B` [default: no login].
     #[arg(long, value_name = "FILE")]
@@ -37,24 +39,25 @@ pub struct ListenArgs {
     /// Key of the certificate, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub tls_key: Option<Utf8PathBuf>,
-    /// Seconds between two readings of certificate, key and logins; changes apply to new connections and requests.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-    pub reload_every: u64,
+    /// Time between two readings of certificate, key and logins; changes apply to new connections and requests.
+    #[arg(long, value_name = "TIME", default_value_t = Seconds::new(10),
+          value_parser = quantity::seconds_in(1, u64::MAX))]
+    pub reload_every: Seconds,
     /// Connections open at once, of which one client address has half; an idle one gives way to a new one.
     #[arg(long, value_name = "NUMBER", default_value_t = ServeLimits::default().connections,
-          value_parser = parse_count)]
+          value_parser = quantity::positive_count)]
     pub max_connections: usize,
-    /// Seconds in which a client must send or take at least 16 KiB; a slower connection is closed.
-    #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().stall.as_secs(),
-          value_parser = clap::value_parser!(u64).range(1..))]
-    pub stall_timeout: u64,
-    /// Seconds in which a client must send the headers of a request; an idle connection is closed after the same time.
-    #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().header.as_secs(),
-          value_parser = clap::value_parser!(u64).range(1..))]
-    pub header_timeout: u64,
+    /// Time in which a client must send or take at least 16 KiB; a slower connection is closed.
+    #[arg(long, value_name = "TIME", default_value_t = Seconds::new(ServeLimits::default().stall.as_secs()),
+          value_parser = quantity::seconds_in(1, u64::MAX))]
+    pub stall_timeout: Seconds,
+    /// Time in which a client must send the headers of a request; an idle connection is closed after the same time.
+    #[arg(long, value_name = "TIME", default_value_t = Seconds::new(ServeLimits::default().header.as_secs()),
+          value_parser = quantity::seconds_in(1, u64::MAX))]
+    pub header_timeout: Seconds,
     /// Requests in flight at once, of which one client address has half; further ones are answered with 429 and
     /// `Retry-After`.
-    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_REQUESTS_MAX, value_parser = parse_count)]
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_REQUESTS_MAX, value_parser = quantity::positive_count)]
     pub max_requests: usize,
     /// Serve metrics for Prometheus at `/metrics`, to users who may pull.
     #[arg(long)]
@@ -65,14 +68,6 @@ pub struct ListenArgs {
     /// Format of log lines on stderr.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
-}
-
-/// Parses a limit of at least 1: with 0, no request would be served.
-fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("give a number of at least 1".to_owned()),
-        Ok(count) => Ok(count),
-    }
 }
 
 /// Certificate and logins of a server, read from their files.
@@ -161,13 +156,13 @@ impl ListenArgs {
         };
         let limits = ServeLimits {
             connections: self.max_connections,
-            stall: Duration::from_secs(self.stall_timeout),
-            header: Duration::from_secs(self.header_timeout),
+            stall: self.stall_timeout.duration(),
+            header: self.header_timeout.duration(),
             ..ServeLimits::default()
         };
         let drained = tokio::select! {
             drained = serve(listener, certificate, http, limits, shutdown) => drained,
-            never = watched.watch(Duration::from_secs(self.reload_every)) => match never {},
+            never = watched.watch(self.reload_every.duration()) => match never {},
         };
         ensure!(
             drained.abandoned == 0,

@@ -4,6 +4,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use landfall_core::failure::Explanation;
+use landfall_core::quantity::Seconds;
 use landfall_core::reference::{Digest, Repository, Tag};
 use landfall_core::wording::counted;
 use landfall_registry::GRACE;
@@ -30,10 +31,10 @@ use crate::output::table::Table;
 pub struct GcArgs {
     #[command(flatten)]
     pub root: RegistryRootArgs,
-    /// Seconds without pushes to a repository for which its blobs are kept without a manifest; 0 deletes also what a push
+    /// Time without pushes to a repository for which its blobs are kept without a manifest; 0 deletes also what a push
     /// in progress has sent, which then sends it again.
-    #[arg(long, value_name = "SECONDS", default_value_t = GRACE.as_secs())]
-    pub grace: u64,
+    #[arg(long, value_name = "TIME", default_value_t = Seconds::new(GRACE.as_secs()))]
+    pub grace: Seconds,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -118,7 +119,7 @@ struct Removed {
 
 pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let command = AdminCommand::CollectGarbage {
-        grace_seconds: args.grace,
+        grace_seconds: args.grace.get(),
     };
     let deleted = run_admin_command(&find_registry(&args.root.root)?, &command)
         .with_context(|| format!("cannot collect the garbage of `{}`", args.root.root))?;

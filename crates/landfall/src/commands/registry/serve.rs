@@ -10,6 +10,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::failure::error_line;
 use landfall_core::failure::Explanation;
+use landfall_core::quantity::{ByteSize, Seconds};
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 use landfall_registry::admin_socket::serve_admin_socket;
@@ -50,12 +51,12 @@ pub struct RegistryServeArgs {
     /// The default; accepted for the command lines of earlier versions.
     #[arg(long, hide = true, conflicts_with = "sparse_images")]
     pub complete_images: bool,
-    /// Bytes of the disk that uploads leave free, but at most a twentieth of the disk.
-    #[arg(long, value_name = "BYTES", default_value_t = MinFreeSpace::default().bytes)]
-    pub min_free: u64,
-    /// Seconds between two garbage collections; 0: never collect.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
-    pub gc_every: u64,
+    /// Space of the disk that uploads leave free, but at most a twentieth of the disk.
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize::new(MinFreeSpace::default().bytes))]
+    pub min_free: ByteSize,
+    /// Time between two garbage collections; 0: never collect.
+    #[arg(long, value_name = "TIME", default_value_t = Seconds::new(3600))]
+    pub gc_every: Seconds,
 }
 
 pub(super) fn run(args: &RegistryServeArgs, context: &Context) -> anyhow::Result<ExitStatus> {
@@ -90,14 +91,14 @@ async fn serve_registry(
         let restricted = opened.registry.restrict_access();
         restricted.with_context(|| format!("cannot take `{root}` away from other users"))?;
     }
-    let registry = opened
-        .registry
-        .with_min_free_space(MinFreeSpace { bytes: args.min_free });
+    let registry = opened.registry.with_min_free_space(MinFreeSpace {
+        bytes: args.min_free.bytes(),
+    });
     let registry = Arc::new(registry);
     let http = with_fast_path(registry_service(registry.clone(), policy));
     tokio::select! {
         served = args.listen.serve(files, http, context, shutdown) => served,
-        never = maintain(registry, args.gc_every), if !opened.is_unwritable => match never {},
+        never = maintain(registry, args.gc_every.get()), if !opened.is_unwritable => match never {},
     }
 }
 
