@@ -250,6 +250,9 @@ codes! {
     NODE_WITHOUT_FILES = "LF0504", Warning, "redirection by the node without mirror files",
         "The webhook leaves the pods of this namespace to the node, and no mirror file tells its container runtime where images come from.",
         "landfall:\n  mirror:\n    files: [containerd]";
+    MIRROR_FILES_READING = "LF0505", Warning, "mirror files, and containerd on this machine",
+        "containerd follows mirror files only if its own configuration names their directory. `landfall validate` reads that configuration on the machine it runs on, or below `--root`, where `landfall.mirror.files` has `containerd`: the release, the main file with its imports, and containerd's own dump. The finding is a warning if containerd does not read the files, or if that is not known. It is a note if containerd reads them, and on a machine that may not be the host: one without Landfall's state directory, unless `--root` names it.",
+        "version = 3\n[plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"/etc/containerd/certs.d\"";
     KUBELET_WITHOUT_PLUGIN = "LF0530", Note, "registries with a login, and a kubelet without the credential provider",
         "Pods that are redirected to a registry with a login can be pulled only if the kubelet has the login. It gets it from the credential provider, by two flags. `landfall redirect render --for kubelet` prints them for each distribution.",
         "cluster:\n  config: |\n    kind: InitConfiguration\n    nodeRegistration:\n      kubeletExtraArgs:\n        image-credential-provider-config: /etc/kubernetes/landfall-credential-provider.yaml\n        image-credential-provider-bin-dir: /usr/libexec/landfall";
