@@ -285,7 +285,7 @@ codes! {
         "The field of a credential provider is `matchImages`; published examples have this mistake, and kubelet then never calls the plug-in.",
         "matchImages:\n  - gcr.io";
     STEP_CONDITION = "LF0610", Warning, "condition that Landfall does not evaluate",
-        "Kairos knows more conditions than `if`. A step that has one of them is left out, so that it never runs where it should not.",
+        "Kairos knows more conditions than `if`, and evaluates Go templates in `if`. A step that has one of them is left out, so that it never runs where it should not.",
         "if: '[ \"$(uname -m)\" = x86_64 ]'";
     STEP_KEY_NOT_RUN = "LF0611", Warning, "part of a step that Landfall does not run",
         "Landfall runs `files`, `directories`, `commands`, `users`, `systemctl` and `environment`; Kairos knows more. The other parts of the step run.",
@@ -327,7 +327,7 @@ codes! {
         "Kairos and cloud-init run parts of a `#cloud-config` that Landfall does not: `write_files`, `runcmd`, `users` at the top and others. Landfall looks for readable credentials in the files, and runs nothing of it.",
         "stages:\n  boot:\n    - name: the same as a step\n      commands:\n        - touch /run/x";
     STAGE_TEMPLATE = "LF0624", Note, "template that Kairos evaluates",
-        "Kairos evaluates Go templates in the commands, conditions, variables and files of a step, with facts of the host. Landfall takes them as they are written.",
+        "Kairos evaluates Go templates in the commands, variables and files of a step, with facts of the host. Landfall takes them as they are written. A template in a condition is `LF0610`.",
         "content: \"{{`{{ name }}`}}\"";
     UNLISTED_STEP_KEY = "LF0625", Note, "key of a stage that is not in the table",
         "No key near to this one is known. Kairos ignores keys that it does not know; a newer version may know it.",
