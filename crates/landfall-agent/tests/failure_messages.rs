@@ -111,6 +111,28 @@ async fn registry_that_refuses_every_image_is_one_failure_and_one_event() {
 }
 
 #[tokio::test]
+async fn file_with_logins_that_cannot_be_read_is_one_event_with_what_to_do() {
+    let site = Site::with_access(basic(), None);
+    site.write_profile(&["nginx:1.27", "busybox:1.37"]);
+    site.write_user_data(&Differences {
+        more: vec![format!("  credentialsFile: {}", site.path("missing.json"))],
+        ..Differences::default()
+    });
+    let options = site.options().await;
+    let end = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
+        .await
+        .unwrap();
+    let AgentOutcome::Failed { failures } = end else {
+        panic!("{end:?}")
+    };
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    insta::assert_snapshot!(site.readable(&failures[0].message), @"image `example.io/os:1` cannot be fetched from registry `REGISTRY`: this host failed: the login for the registry cannot be looked up: cannot read the logins in `DIR/missing.json`: failed to open file `DIR/missing.json`: No such file or directory (os error 2); hint: make the file readable, or name another: `--credentials` on the command line, `landfall.credentialsFile` in the user-data");
+    let events = site.events();
+    let of_images = events.iter().filter(|event| event.reason == EventReason::ImageFailed);
+    assert_eq!(of_images.count(), 1, "the file is one reason: {events:?}");
+}
+
+#[tokio::test]
 async fn missing_login_says_where_to_add_one() {
     let site = Site::with_access(basic(), None);
     let (_, message) = site.failure().await;

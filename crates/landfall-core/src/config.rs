@@ -39,6 +39,7 @@ pub(crate) mod yaml;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostics, NamedText};
+use crate::hostconf::containerd_config::ContainerdFacts;
 use crate::resolve::BundleOffers;
 use crate::settings::{Compat, RegistryRole, Settings};
 
@@ -67,6 +68,16 @@ pub struct Inputs {
     pub compat: Compat,
     /// The bundles that the host is to have, as far as that is known.
     pub bundles: Arc<BundleOffers>,
+    /// The machine that was looked at; `None` if none was.
+    pub machine: Option<Machine>,
+}
+
+/// A machine whose programs are to read the files of Landfall.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    pub containerd: ContainerdFacts,
+    /// True if the inputs are known to be for this machine. At a desk they are for another one.
+    pub is_the_host: bool,
 }
 
 /// Parses all inputs and reports all findings. The settings are `None` only if no file could be parsed: commands show
@@ -78,6 +89,7 @@ pub fn parse_settings(inputs: &Inputs) -> (Option<Settings>, Diagnostics) {
     let mut facts = Facts::default();
     facts.settings.compat = inputs.compat;
     facts.bundles = inputs.bundles.clone();
+    facts.machine = inputs.machine.clone();
     for written in inputs.values.written() {
         report.secret(written.clone());
     }

@@ -22,7 +22,7 @@ use crate::pod_image::LeftAlone;
 use crate::reference::ImageReference;
 use crate::resolve::{Candidate, CandidateKind, Resolver};
 use crate::settings::{Finding, ImageRole, ProfileImage, ProfileName, RegistryRole, Settings, Unknown};
-use crate::status::{AgentStatus, Event, ProgressEvent};
+use crate::status::{AgentStatus, Event, MirrorFilesStatus, ProgressEvent};
 
 pub use bundle::{
     BundleChange, BundleDamageRow, BundleDiffReport, BundleImageRow, BundleNeed, BundleReport, BundleRoom,
@@ -177,6 +177,8 @@ pub struct ValidationReport<'a> {
     pub warnings: usize,
     /// The findings, by file and line.
     pub diagnostics: &'a Diagnostics,
+    /// The mirror files as containerd on this machine, or below `--root`, reads them; null if the inputs ask for none.
+    pub mirror_files: Option<MirrorFilesStatus>,
 }
 
 /// The output of `landfall images`: all images of the profiles.
@@ -273,13 +275,14 @@ pub(crate) fn reason(unknowns: &[Unknown]) -> Option<String> {
 }
 
 #[must_use]
-pub fn validation_report(diagnostics: &Diagnostics) -> ValidationReport<'_> {
+pub fn validation_report(diagnostics: &Diagnostics, mirror_files: Option<MirrorFilesStatus>) -> ValidationReport<'_> {
     ValidationReport {
         api_version: API_VERSION,
         kind: "Validation",
         errors: diagnostics.count(Severity::Error),
         warnings: diagnostics.count(Severity::Warning),
         diagnostics,
+        mirror_files,
     }
 }
 

@@ -311,7 +311,7 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         path: None,
     };
     let reports = [
-        ("validate", to_json(&validation_report(&diagnostics))),
+        ("validate", to_json(&validation_report(&diagnostics, None))),
         (
             "plan",
             to_json(&plan_report(&resolver, &plan_images(&settings, &resolver))),

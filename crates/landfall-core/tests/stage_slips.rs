@@ -319,6 +319,29 @@ fn what_landfall_does_not_run_is_said_and_a_step_with_a_foreign_condition_is_lef
     assert_eq!(settings.stages["boot"].len(), 1);
 }
 
+/// As a command the template would fail, and the step would count as one whose condition is not met.
+#[test]
+fn a_step_whose_condition_is_a_template_is_left_out_and_said() {
+    let stages = "  boot:\n    - if: '[ \"{{ .Values.os.name }}\" = x ]'\n      commands: [\"true\"]\n    - commands: [\"true\"]\n";
+    insta::assert_snapshot!(findings(stages, None), @r#"
+    warning[LF0610]: Landfall does not evaluate the Go template in `stages.boot[0].if`: the step is left out
+     --> user-data:4:15
+      |
+    4 |     - if: '[ "{{ .Values.os.name }}" = x ]'
+      |               ^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: write the condition as a command without a template, or leave this step to Kairos
+    "#);
+    let text = format!("#cloud-config\nstages:\n{stages}");
+    let inputs = Inputs {
+        user_data: vec![NamedText::new("user-data", &text)],
+        ..Inputs::default()
+    };
+    let settings = parse_settings(&inputs).0.expect("there are no errors");
+    assert_eq!(settings.stages["boot"].len(), 1);
+    assert_eq!(settings.stages["boot"][0].condition, None);
+}
+
 #[test]
 fn users_units_and_variables_that_cannot_be_are_said() {
     let stages = "  boot:

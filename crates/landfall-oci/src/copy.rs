@@ -94,7 +94,7 @@ async fn copy_and_report(
         Ok(_) => ProgressEvent::ImageFinished { image },
         Err(failure) => ProgressEvent::ImageFailed {
             image,
-            error: failure.error.chain(),
+            error: failure.error.reason(),
         },
     });
     copied

@@ -12,6 +12,8 @@ use landfall_core::failure::{FailureKind, error_chain};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, RegistryHost, Repository, Tag};
 
+use crate::keychain::KeychainError;
+
 /// The exact bytes of a manifest or index, with their media type and digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawManifest {
@@ -188,5 +190,12 @@ impl TransferError {
     #[must_use]
     pub fn chain(&self) -> String {
         error_chain(self)
+    }
+
+    /// Returns the reason in one line: attempt and all causes. A login that cannot be looked up is a reason without the
+    /// attempt, because it is one for all images, and is told once.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        KeychainError::of(self).map_or_else(|| self.chain(), |problem| error_chain(problem))
     }
 }

@@ -74,13 +74,27 @@ pub enum KeychainError {
     },
 }
 
+impl KeychainError {
+    /// Finds a failed look-up of a login among an error and its causes.
+    #[must_use]
+    pub fn of<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e KeychainError> {
+        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+    }
+}
+
 impl Hint for KeychainError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
             KeychainError::Helper { .. } => Some(Cow::Borrowed(
                 "run the helper by hand to see why, or take it out of the file and log in with `landfall login`",
             )),
-            KeychainError::Read { .. } | KeychainError::File { .. } => None,
+            KeychainError::Read { .. } => Some(Cow::Borrowed(
+                "make the file readable, or name another: `--credentials` on the command line, \
+                 `landfall.credentialsFile` in the user-data",
+            )),
+            KeychainError::File { .. } => Some(Cow::Borrowed(
+                "correct the file: it has docker's form (`{\"auths\": {…}}`) or Palette's (`{\"image\": […]}`)",
+            )),
         }
     }
 }

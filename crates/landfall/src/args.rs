@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args};
+use landfall_core::hostconf::containerd_config::ContainerdRelease;
 use landfall_core::oci_types::Platform;
 use landfall_core::quantity::{ByteSize, Seconds};
 use landfall_core::reference::RegistryHost;
@@ -131,6 +132,19 @@ pub struct HostBundleArgs {
     /// Public key in PEM by which bundles must be signed [repeatable: any of them; default: those of the user-data].
     #[arg(long = "public-key", value_name = "FILE", requires = "bundles")]
     pub public_keys: Vec<Utf8PathBuf>,
+}
+
+/// Container runtime that reads the files.
+#[derive(Debug, Clone, Args)]
+pub struct RuntimeArgs {
+    /// Release of containerd, of K3s' and RKE2's too [default: that of the host's program; if that is not known, the safe
+    /// form for every release].
+    #[arg(long, value_name = "VERSION", value_parser = parse_release)]
+    pub containerd_version: Option<ContainerdRelease>,
+}
+
+fn parse_release(text: &str) -> Result<ContainerdRelease, &'static str> {
+    ContainerdRelease::parse(text).ok_or("a release is `2.0` or `1.7.27`")
 }
 
 /// Values of the profiles' templates.

@@ -38,23 +38,36 @@ pub(crate) fn load_settings_with_bundles(
     args: &HostBundleArgs,
     context: &Context,
 ) -> anyhow::Result<(CheckedInputs, HostBundles)> {
+    let (loaded, bundles) = load_inputs_with_bundles(inputs, args, context)?;
+    Ok((loaded.check(), bundles))
+}
+
+/// Reads the input files, and the bundles that the host is to have.
+///
+/// # Errors
+/// If an input file or a bundle cannot be read, or the host would refuse a bundle.
+pub(crate) fn load_inputs_with_bundles(
+    inputs: &InputArgs,
+    args: &HostBundleArgs,
+    context: &Context,
+) -> anyhow::Result<(LoadedInputs, HostBundles)> {
     let mut loaded = LoadedInputs::load(inputs)?;
-    let checked = loaded.check();
     let mut bundles = HostBundles {
         offered: OfferedBundles::default(),
         keys: load_keys(args)?,
         root: HostRoot::new("/"),
     };
     if args.bundles.is_empty() {
-        return Ok((checked, bundles));
+        return Ok((loaded, bundles));
     }
+    let checked = loaded.check();
     // The keys of the user-data decide which bundles are taken, and these bundles have a part in the findings.
     let no_settings = Settings::default();
     let settings = checked.settings.as_ref().unwrap_or(&no_settings);
     let files = bundles.open(args, settings, context)?;
     bundles.offered = OfferedBundles::new(files.iter().map(Offer::of));
     loaded.inputs.bundles = bundles.offered.offers().clone();
-    Ok((loaded.check(), bundles))
+    Ok((loaded, bundles))
 }
 
 fn load_keys(args: &HostBundleArgs) -> anyhow::Result<Vec<KeySource>> {

@@ -151,7 +151,7 @@ fn tally(report: &CopyReport) -> BlobTally {
 
 fn failed_row(transfer: &Transfer, access: &RegistryAccess, error: &TransferError) -> TransferRow {
     TransferRow {
-        problem: Some(error.chain()),
+        problem: Some(error.reason()),
         fix: find_fix(&transfer.source, &transfer.destination, access, error),
         ..row(transfer, TransferState::Failed)
     }

@@ -215,16 +215,67 @@ fn a_wrong_password_is_not_taken_for_a_missing_image() {
     unknown  quay.io/shop/till:1.0  REGISTRY/mirror/quay.io/shop/till:1.0
     unknown  quay.io/shop/scale:1.0  REGISTRY/mirror/quay.io/shop/scale:1.0
 
-    unknown: quay.io/shop/till:1.0
-      why: image `quay.io/shop/till:1.0` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`
-      fix: correct `stylus.registryCredentials.password` at DIRECTORY/user-data.yaml:6:15
-
-    unknown: quay.io/shop/scale:1.0
-      why: image `quay.io/shop/scale:1.0` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`
+    unknown: 2 images: `quay.io/shop/till:1.0`, `quay.io/shop/scale:1.0`
+      why: cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`
       fix: correct `stylus.registryCredentials.password` at DIRECTORY/user-data.yaml:6:15
 
     0 of 2 images there, 2 not known
     "#);
+}
+
+/// A file with logins is read for every image, and what is wrong with it is said once, with what to do about it.
+#[test]
+fn a_file_with_logins_that_cannot_be_used_is_told_once() {
+    let registry = FakeRegistry::start_with(mk_login("right"));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let host = registry.host();
+    let images = ["a", "b", "c", "d"].map(|name| format!("                - image: {host}/shop/{name}:1\n"));
+    let (head, _) = PROFILE.split_once("                - image").expect("images");
+    std::fs::write(path("profile.yaml"), format!("{head}{}", images.concat())).expect("a file");
+    let user_data =
+        format!("#cloud-config\nstylus:\n  registryCredentials: {{domain: '{host}/mirror', insecure: true}}\n");
+    std::fs::write(path("user-data.yaml"), user_data).expect("a file");
+    std::fs::write(path("logins.json"), "{").expect("a file");
+    let (profile, user_data, bundle) = (path("profile.yaml"), path("user-data.yaml"), path("site.tar.zst"));
+    let inputs = [
+        "--profile",
+        &profile,
+        "--user-data",
+        &user_data,
+        "--insecure",
+        host.as_str(),
+    ];
+    for (file, wrong, advice) in [
+        (
+            "missing.json",
+            "cannot read the logins in",
+            "make the file readable, or name another",
+        ),
+        (
+            "logins.json",
+            "cannot use the logins in",
+            "correct the file: it has docker's form",
+        ),
+    ] {
+        let file = path(file);
+        let shown_by = |command: &[&str]| shown(&run(&[command, &inputs, &["--credentials", &file]].concat()));
+        for (command, times) in [
+            (&["check"][..], 1),
+            (&["push", "--progress", "none"], 1),
+            (&["push"], 2),
+        ] {
+            let text = shown_by(command);
+            assert!(text.starts_with("status 1\n"), "{text}");
+            // The progress says it as well.
+            assert_eq!(text.matches(wrong).count(), times, "{command:?}:\n{text}");
+            assert_eq!(text.matches(advice).count(), 1, "{command:?}:\n{text}");
+            assert!(text.contains(": 4 images: `"), "{command:?}:\n{text}");
+        }
+        let text = shown_by(&["bundle", "create", &bundle]);
+        assert_eq!(text.matches(wrong).count(), 1, "{text}");
+        assert!(text.contains("failed: 4 images: `"), "{text}");
+    }
 }
 
 #[test]

@@ -104,7 +104,8 @@ fn validate_as_json_counts_and_lists_the_findings() {
           },
           "help": "did you mean `local`? It takes `central` or `local`"
         }
-      ]
+      ],
+      "mirrorFiles": null
     }
     "#);
 }

@@ -8,7 +8,7 @@ use landfall_core::failure::{Explanation, FailureKind, NextAction, error_chain, 
 use landfall_core::reference::{Digest, ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, CandidateKind, Why};
 use landfall_host::facts::own_platform;
-use landfall_oci::client::explain::{explain_fetch, explain_no_source, explain_push};
+use landfall_oci::client::explain::{explain_fetch, explain_no_source, explain_push, without_image};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::{CopyOptions, copy_image};
 use landfall_oci::image::TransferError;
@@ -83,7 +83,12 @@ pub(crate) async fn fetch_image(
             tried.push(explanation);
             continue;
         }
-        causes.push(describe_cause(&reference.host, error.kind, &explanation));
+        causes.push(describe_cause(
+            &reference.host,
+            error.kind,
+            &explanation,
+            &written.source,
+        ));
         tried.push(explanation);
         waits.push(wait_after(active, &reference.host, candidate.registry, &error));
         // The copy has used up its attempts at this source.
@@ -113,16 +118,11 @@ fn wait_after(
 }
 
 /// Describes the cause of a failed fetch without the image.
-fn describe_cause(registry: &RegistryHost, kind: FailureKind, explanation: &Explanation) -> String {
+fn describe_cause(registry: &RegistryHost, kind: FailureKind, explanation: &Explanation, image: &str) -> String {
     if matches!(kind, FailureKind::Unreachable | FailureKind::GivenUp) {
         return format!("registry `{registry}` does not answer");
     }
-    let line = explanation.line();
-    // "image `NAME` cannot be fetched …"
-    match line.split_once('`').and_then(|(_, rest)| rest.split_once('`')) {
-        Some((_name, cause)) => cause.to_owned(),
-        None => line,
-    }
+    without_image(&explanation.line(), image)
 }
 
 async fn fetch_from(

@@ -39,6 +39,10 @@ pub(crate) const CHECKS: &[Check] = &[
     check(&codes::CONFIGS_ONLY, written_files::registries_yaml_redirects),
     check(&codes::NO_SOURCE, images_have_a_source),
     check(&codes::NODE_WITHOUT_FILES, written_files::node_has_mirror_files),
+    check(
+        &codes::MIRROR_FILES_READING,
+        written_files::containerd_reads_mirror_files,
+    ),
     check(&codes::KUBELET_WITHOUT_PLUGIN, written_files::kubelet_calls_the_plugin),
     check(&codes::REPLACING_DROP_IN, written_files::drop_ins_replace_nothing),
     check(&codes::MIRRORS_AND_CONFIG_PATH, written_files::config_path_stands_alone),

@@ -250,6 +250,9 @@ codes! {
     NODE_WITHOUT_FILES = "LF0504", Warning, "redirection by the node without mirror files",
         "The webhook leaves the pods of this namespace to the node, and no mirror file tells its container runtime where images come from.",
         "landfall:\n  mirror:\n    files: [containerd]";
+    MIRROR_FILES_READING = "LF0505", Warning, "mirror files, and containerd on this machine",
+        "containerd follows mirror files only if its own configuration names their directory. `landfall validate` reads that configuration on the machine it runs on, or below `--root`, where `landfall.mirror.files` has `containerd`: the release, the main file with its imports, and containerd's own dump. The finding is a warning if containerd does not read the files, or if that is not known. It is a note if containerd reads them, and on a machine that may not be the host: one without Landfall's state directory, unless `--root` names it.",
+        "version = 3\n[plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"/etc/containerd/certs.d\"";
     KUBELET_WITHOUT_PLUGIN = "LF0530", Note, "registries with a login, and a kubelet without the credential provider",
         "Pods that are redirected to a registry with a login can be pulled only if the kubelet has the login. It gets it from the credential provider, by two flags. `landfall redirect render --for kubelet` prints them for each distribution.",
         "cluster:\n  config: |\n    kind: InitConfiguration\n    nodeRegistration:\n      kubeletExtraArgs:\n        image-credential-provider-config: /etc/kubernetes/landfall-credential-provider.yaml\n        image-credential-provider-bin-dir: /usr/libexec/landfall";
@@ -282,7 +285,7 @@ codes! {
         "The field of a credential provider is `matchImages`; published examples have this mistake, and kubelet then never calls the plug-in.",
         "matchImages:\n  - gcr.io";
     STEP_CONDITION = "LF0610", Warning, "condition that Landfall does not evaluate",
-        "Kairos knows more conditions than `if`. A step that has one of them is left out, so that it never runs where it should not.",
+        "Kairos knows more conditions than `if`, and evaluates Go templates in `if`. A step that has one of them is left out, so that it never runs where it should not.",
         "if: '[ \"$(uname -m)\" = x86_64 ]'";
     STEP_KEY_NOT_RUN = "LF0611", Warning, "part of a step that Landfall does not run",
         "Landfall runs `files`, `directories`, `commands`, `users`, `systemctl` and `environment`; Kairos knows more. The other parts of the step run.",
@@ -324,7 +327,7 @@ codes! {
         "Kairos and cloud-init run parts of a `#cloud-config` that Landfall does not: `write_files`, `runcmd`, `users` at the top and others. Landfall looks for readable credentials in the files, and runs nothing of it.",
         "stages:\n  boot:\n    - name: the same as a step\n      commands:\n        - touch /run/x";
     STAGE_TEMPLATE = "LF0624", Note, "template that Kairos evaluates",
-        "Kairos evaluates Go templates in the commands, conditions, variables and files of a step, with facts of the host. Landfall takes them as they are written.",
+        "Kairos evaluates Go templates in the commands, variables and files of a step, with facts of the host. Landfall takes them as they are written. A template in a condition is `LF0610`.",
         "content: \"{{`{{ name }}`}}\"";
     UNLISTED_STEP_KEY = "LF0625", Note, "key of a stage that is not in the table",
         "No key near to this one is known. Kairos ignores keys that it does not know; a newer version may know it.",

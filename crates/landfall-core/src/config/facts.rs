@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::config::Machine;
 use crate::config::node::Node;
 use crate::config::template::marks;
 use crate::resolve::BundleOffers;
@@ -53,6 +54,10 @@ pub(crate) struct Facts {
     pub(crate) has_profile: bool,
     /// The bundles that the host is to have.
     pub(crate) bundles: Arc<BundleOffers>,
+    /// The machine that was looked at.
+    pub(crate) machine: Option<Machine>,
+    /// The node of `landfall.mirror.files`.
+    pub(crate) mirror_files: Option<Node>,
 }
 
 impl Facts {

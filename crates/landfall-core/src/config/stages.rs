@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::config::facts::Facts;
 use crate::config::node::Node;
 use crate::config::report::Report;
+use crate::config::text::Span;
 use crate::config::{codes, keys};
 use crate::diagnostic::Severity;
 use crate::stage::{STAGES, StageStep, is_stage, nearest_stage};
@@ -81,7 +82,8 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
         }
     }
     let condition = node.get("if").filter(|condition| !condition.is_null());
-    let is_askable = condition.is_none_or(|condition| condition.text().is_some()) && !step::has_other_condition(node);
+    let is_askable = condition.is_none_or(|condition| condition.text().is_some() && template_in(condition).is_none())
+        && !step::has_other_condition(node);
     let step = StageStep {
         name,
         condition: condition.and_then(Node::text).map(str::to_owned),
@@ -107,23 +109,29 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
 }
 
 /// Reports Go templates in the parts of a step in which Kairos evaluates them (yip's `templateSysData`: files, commands,
-/// conditions, variables). Landfall takes them as they are [spec:user-data.foreign-parts].
+/// conditions, variables). Landfall takes them as they are, except for a condition, which leaves its step out: as a
+/// command it would only fail [spec:user-data.foreign-parts].
 fn note_templates(step: &Node, report: &mut Report) {
     let lists = |key: &str| step.get(key).map(Node::items_or_self).unwrap_or_default();
     let contents = lists("files").iter().filter_map(|file| file.get("content"));
     let commands = step.get("commands").map(Node::values).unwrap_or_default().iter();
     let variables = step.get("environment").map(Node::entries).unwrap_or_default().iter();
-    let scalars = contents
-        .chain(commands)
-        .chain(step.get("if"))
-        .chain(variables.map(|entry| &entry.value));
+    let scalars = contents.chain(commands).chain(variables.map(|entry| &entry.value));
+    if let Some((condition, span)) = step.get("if").and_then(|node| Some((node, template_in(node)?))) {
+        report
+            .at(
+                &codes::STEP_CONDITION,
+                span,
+                condition.key_path(),
+                format!(
+                    "Landfall does not evaluate the Go template in `{}`: the step is left out",
+                    condition.path()
+                ),
+            )
+            .help("write the condition as a command without a template, or leave this step to Kairos");
+    }
     for node in scalars {
-        let text = node.text().unwrap_or_default();
-        let Some(start) = text.find("{{") else { continue };
-        let Some(length) = text[start..].find("}}") else {
-            continue;
-        };
-        let span = node.inner_span(start..start + length + 2);
+        let Some(span) = template_in(node) else { continue };
         let message = format!(
             "`{}` holds a Go template: Kairos evaluates it, and Landfall takes it as it is",
             node.path()
@@ -132,6 +140,14 @@ fn note_templates(step: &Node, report: &mut Report) {
             .at(&codes::STAGE_TEMPLATE, span, node.key_path(), message)
             .help("leave this step to Kairos, or write the finished text");
     }
+}
+
+/// Returns the first Go template of a text.
+fn template_in(node: &Node) -> Option<Span> {
+    let text = node.text()?;
+    let start = text.find("{{")?;
+    let length = text[start..].find("}}")?;
+    Some(node.inner_span(start..start + length + 2))
 }
 
 /// Returns the name with a number if it was used before. In Kairos, steps of one name overwrite each other.

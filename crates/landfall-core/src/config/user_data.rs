@@ -287,6 +287,7 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
         }
         None => default,
     };
+    facts.mirror_files = own.at(&["mirror", "files"]).cloned();
     facts.settings.landfall = OwnSettings {
         state_dir: path(&["stateDir"], defaults.state_dir, report),
         containerd_socket: path(&["containerd", "socket"], defaults.containerd_socket, report),

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use toml_edit::{DocumentMut, TableLike};
 
 use super::{Fragment, is_ours};
+use crate::settings::{Dialect, Settings};
 
 /// The directory in which containerd looks for the files, as set by the drop-in.
 pub const CERTS_DIRECTORY: &str = "/etc/containerd/certs.d";
@@ -165,6 +166,13 @@ struct RegistrySection {
     pulls_locally: bool,
     cri_disabled: bool,
     imports: Vec<String>,
+}
+
+/// Decides if containerd reads the mirror files that the settings ask for; `None` if they ask for none.
+#[must_use]
+pub fn read_wanted_mirror_files(settings: &Settings, facts: &ContainerdFacts) -> Option<MirrorReading> {
+    let is_wanted = settings.landfall.mirror.files.contains(&Dialect::Containerd);
+    is_wanted.then(|| read_mirror_files(facts))
 }
 
 /// Decides if containerd reads the mirror files, and what has to be written.

@@ -49,6 +49,12 @@ pub fn explain_fetch(
     )
 }
 
+/// Takes the name of the image out of an explanation, so that images that fail for one reason can be told together.
+#[must_use]
+pub fn without_image(message: &str, image: &str) -> String {
+    message.replace(&format!("image `{image}` "), "")
+}
+
 fn explain_bundle(image: &ProfileImage, error: &TransferError) -> Explanation {
     let message = format!(
         "image `{}` cannot be taken from a bundle: {}",

@@ -11,7 +11,7 @@ use landfall_core::report::{CheckReport, CheckRow, CheckState, CheckSummary, ima
 use landfall_core::resolve::{Candidate, CandidateKind, Resolver};
 use landfall_core::settings::Settings;
 use landfall_core::wording::counted;
-use landfall_oci::client::explain::{explain_fetch, explain_no_source};
+use landfall_oci::client::explain::{explain_fetch, explain_no_source, without_image};
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 
@@ -22,6 +22,7 @@ use crate::exit::ExitStatus;
 use crate::host_bundles::{HostBundles, load_settings_with_bundles};
 use crate::interrupt::run_until_signalled;
 use crate::output::digest::short_digest;
+use crate::output::failures::{FailedImage, render_failures};
 use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
@@ -239,14 +240,18 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
     let mut text = table.render(width);
     let is_stopped = |row: &&CheckRow| row.problem.as_deref() == Some(STOPPED);
     let open = report.images.iter().filter(|row| row.state != CheckState::Present);
-    for row in open.filter(|row| !is_stopped(row)) {
-        text.push_str(&format!("\n{}: {}\n", state_word(row.state), row.image.canonical));
-        for (word, line) in [("why", &row.problem), ("fix", &row.fix)] {
-            if let Some(line) = line {
-                text.push_str(&format!("  {word}: {line}\n"));
-            }
+    text.push_str(&render_failures(open.filter(|row| !is_stopped(row)).map(|row| {
+        FailedImage {
+            state: state_word(row.state),
+            name: &row.image.canonical,
+            problem: row.problem.as_deref(),
+            reason: row
+                .problem
+                .as_ref()
+                .map(|problem| without_image(problem, &row.image.source)),
+            fix: row.fix.as_deref(),
         }
-    }
+    })));
     if report.summary.missing + report.summary.incomplete > 1 {
         text.push_str("\nto push all missing images: `landfall push` with the same inputs\n");
     }

@@ -4,14 +4,13 @@ use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use landfall_core::failure::{Explanation, line_with_hint};
-use landfall_core::hostconf::containerd_config::ContainerdRelease;
 use landfall_core::hostconf::{HostFacts, Rendering, render_for};
 use landfall_core::settings::{Dialect, Settings};
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 use landfall_host::node_facts::find_host_facts;
 use landfall_host::root::HostRoot;
 
-use crate::args::RequiredInputArgs;
+use crate::args::{RequiredInputArgs, RuntimeArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
@@ -52,19 +51,6 @@ pub struct RenderArgs {
     pub runtime: RuntimeArgs,
     #[command(flatten)]
     pub inputs: RequiredInputArgs,
-}
-
-/// Container runtime that reads the files.
-#[derive(Debug, Args)]
-pub struct RuntimeArgs {
-    /// Release of containerd, of K3s' and RKE2's too; without it, the safe form for every release is written, and `apply`
-    /// asks the host.
-    #[arg(long, value_name = "VERSION", value_parser = parse_release)]
-    pub containerd_version: Option<ContainerdRelease>,
-}
-
-fn parse_release(text: &str) -> Result<ContainerdRelease, &'static str> {
-    ContainerdRelease::parse(text).ok_or("a release is `2.0` or `1.7.27`")
 }
 
 /// Write the files on this host.

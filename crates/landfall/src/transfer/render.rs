@@ -3,6 +3,7 @@
 use landfall_core::report::{BlobTally, TransferReport, TransferState, TransferSummary};
 use landfall_core::wording::{counted, quoted};
 
+use crate::output::failures::{FailedImage, render_failures};
 use crate::output::size::bytes;
 use crate::output::table::Table;
 
@@ -45,14 +46,14 @@ pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> 
              `--narrow rewrite`\n",
         );
     }
-    for row in report.images.iter().filter(|row| row.state == TransferState::Failed) {
-        text.push_str(&format!("\nfailed: {}\n", row.destination));
-        for (word, line) in [("why", &row.problem), ("fix", &row.fix)] {
-            if let Some(line) = line {
-                text.push_str(&format!("  {word}: {line}\n"));
-            }
-        }
-    }
+    let failed = report.images.iter().filter(|row| row.state == TransferState::Failed);
+    text.push_str(&render_failures(failed.map(|row| FailedImage {
+        state: state_word(row.state, report.dry_run),
+        name: &row.destination,
+        problem: row.problem.as_deref(),
+        reason: row.problem.clone(),
+        fix: row.fix.as_deref(),
+    })));
     text.push_str(&totals(report));
     text
 }

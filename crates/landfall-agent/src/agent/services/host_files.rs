@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use camino::Utf8PathBuf;
 use landfall_core::failure::line_with_hint;
-use landfall_core::hostconf::containerd_config::{MirrorReading, ReadingState, read_mirror_files};
+use landfall_core::hostconf::containerd_config::{MirrorReading, ReadingState, read_wanted_mirror_files};
 use landfall_core::hostconf::kubelet_plugin::{KubeletLogins, LoginState, needs_plugin, read_kubelet};
 use landfall_core::hostconf::kubelet_pulls::{PreloadRefusal, find_refusal};
 use landfall_core::hostconf::{HostFacts, HostFile, render_for};
@@ -52,8 +52,7 @@ impl HostFiles {
     }
 
     async fn report_mirror_files(&mut self, host: &Host, settings: &Settings, facts: &HostFacts) {
-        let is_wanted = settings.landfall.mirror.files.contains(&Dialect::Containerd);
-        let reading = is_wanted.then(|| read_mirror_files(&facts.containerd));
+        let reading = read_wanted_mirror_files(settings, &facts.containerd);
         let shown = reading.as_ref().map(MirrorFilesStatus::from);
         host.status.update(|status| status.mirror_files = shown);
         if reading == self.mirror_files {

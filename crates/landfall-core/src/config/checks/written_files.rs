@@ -7,8 +7,10 @@ use crate::config::facts::{Facts, WrittenFile};
 use crate::config::node::{KeyPath, Node, NodeValue};
 use crate::config::text::{Span, Text};
 use crate::config::yaml::{self};
-use crate::diagnostic::NamedText;
-use crate::hostconf::containerd_config::{CERTS_DIRECTORY, ConfigFile, excluded_by_config_path, has_cri_section};
+use crate::diagnostic::{NamedText, Severity};
+use crate::hostconf::containerd_config::{
+    CERTS_DIRECTORY, ConfigFile, ReadingState, excluded_by_config_path, has_cri_section, read_wanted_mirror_files,
+};
 use crate::hostconf::kubelet_plugin::{CONFIG_FLAG, needs_plugin};
 use crate::settings::Settings;
 use crate::stage::{CREDENTIAL_DIRECTORY, base_of};
@@ -166,6 +168,38 @@ pub(super) fn node_has_mirror_files(facts: &Facts, settings: &Settings, draft: &
             "write `landfall.mirror.files: [containerd]` (or `k3s`, `rke2`) into the user-data, with `landfall.mirror.enable: true` \
              for rules that its format cannot express",
         );
+    }
+}
+
+/// Reports the extent to which containerd reads the mirror files [spec:mirror-files.effective].
+pub(super) fn containerd_reads_mirror_files(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
+    let (Some(machine), Some(node)) = (&facts.machine, &facts.mirror_files) else {
+        return;
+    };
+    let Some(reading) = read_wanted_mirror_files(settings, &machine.containerd) else {
+        return;
+    };
+    let is_read = matches!(reading.state, ReadingState::Read | ReadingState::AfterRestart);
+    match (machine.is_the_host, is_read) {
+        (true, true) => {
+            draft.node(node, reading.message).severity(Severity::Note);
+        }
+        (true, false) => {
+            let finding = draft.node(node, reading.message);
+            if !reading.lines.is_empty() {
+                finding.help(
+                    "`landfall redirect apply --for containerd --dry-run` prints the lines for containerd's main file",
+                );
+            }
+        }
+        (false, _) => {
+            draft
+                .node(node, format!("on this machine: {}", reading.message))
+                .severity(Severity::Note)
+                .help(
+                    "if another machine is the host, validate there, or name the root of its file system by `--root`",
+                );
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_saphyr::granit_parser::{ErrorKind, Event, Options, Parser, ScanError};
 
 use crate::config::codes::{self, CodeDoc};
-use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue, Scalar};
+use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue, Scalar, UNRESOLVED_END, UNRESOLVED_START};
 use crate::config::report::Report;
 use crate::config::text::{Span, Text};
 
@@ -331,8 +331,13 @@ impl Builder<'_> {
         } else {
             content.floor_char_boundary(offset)
         };
-        let (doc, message, help) = explain(error.kind());
+        let (doc, message, mut help) = explain(error.kind());
         let line = content[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+        if follows_template_line(content, offset) {
+            help = Some(
+                "a template on a line of its own, such as `if`, `range` or `end`, is not evaluated: write the YAML that it makes",
+            );
+        }
         let offset = match content[line..offset].rfind('\t') {
             // The parser stops after the tab.
             Some(tab) if std::ptr::eq(doc, &codes::TAB) => line + tab,
@@ -352,6 +357,19 @@ impl Builder<'_> {
             also: None,
         });
     }
+}
+
+/// Returns true if the line at an offset, or the last one before it that is not blank, is a template and nothing else.
+fn follows_template_line(content: &str, offset: usize) -> bool {
+    let end = content[offset..]
+        .find('\n')
+        .map_or(content.len(), |length| offset + length);
+    let lines = content[..end].lines().rev().map(str::trim);
+    let mut last = lines.filter(|line| !line.is_empty()).take(2);
+    last.any(|line| {
+        let is_marked = line.starts_with(UNRESOLVED_START) && line.ends_with(UNRESOLVED_END);
+        is_marked || (line.starts_with("{{") && line.ends_with("}}"))
+    })
 }
 
 fn explain(kind: &ErrorKind) -> (&'static CodeDoc, String, Option<&'static str>) {

@@ -24,7 +24,7 @@ use landfall_oci::digest::{Algorithm, Digester};
 use zeroize::Zeroizing;
 
 use super::create_images::{
-    NamedImage, WantedImage, describe_failure, images_of_list, images_of_profiles, narrow_images, open,
+    FailedCopy, NamedImage, WantedImage, images_of_list, images_of_profiles, narrow_images, open,
 };
 use super::receipt::SignedFile;
 use super::{BundleKeyArgs, SignedImage, room, show};
@@ -34,6 +34,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::{load_settings, settings_without_inputs};
 use crate::interrupt::run_until_signalled;
+use crate::output::failures::{group_by, name_images};
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
 use crate::registries::Registries;
@@ -313,19 +314,22 @@ impl Creation<'_> {
         let failed = images.iter().zip(results);
         let failed = failed.filter_map(|(image, result)| {
             let failure = result.as_ref().err()?;
-            Some(describe_failure(&image.name, &failure.error))
+            Some(FailedCopy::new(&image.name, &failure.error))
         });
         let failed: Vec<_> = failed.collect();
         (!failed.is_empty()).then(|| self.report_failures(&failed, images.len()))
     }
 
     /// Prints the failures of some of all images, and returns the exit status.
-    fn report_failures(&self, failed: &[String], images: usize) -> ExitStatus {
+    fn report_failures(&self, failed: &[FailedCopy], images: usize) -> ExitStatus {
         if self.options.cancel.is_cancelled() {
             return ExitStatus::Interrupted;
         }
-        for text in failed {
-            self.context.printer.problem(format_args!("failed: {text}"));
+        for group in group_by(failed, |copy| &copy.reason) {
+            let names = name_images(group.iter().map(|copy| copy.name.as_str()));
+            self.context
+                .printer
+                .problem(format_args!("failed: {names}: {}", group[0].reason));
         }
         self.context.printer.problem(format_args!(
             "{} of {} failed: no bundle was made",

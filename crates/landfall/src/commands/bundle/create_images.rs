@@ -67,11 +67,11 @@ impl NamedImage {
 /// index.
 ///
 /// # Errors
-/// The messages about the images that failed.
+/// The images that failed.
 pub(super) async fn narrow_images(
     images: Vec<NamedImage>,
     options: &CopyOptions,
-) -> Result<Vec<NamedImage>, Vec<String>> {
+) -> Result<Vec<NamedImage>, Vec<FailedCopy>> {
     let questions: Vec<_> = images.iter().map(|image| narrow(image, options)).collect();
     let answers: Vec<_> = stream::iter(questions).buffered(REQUESTS_MAX).collect().await;
     let (mut narrowed, mut failed) = (Vec::with_capacity(images.len()), Vec::new());
@@ -88,7 +88,7 @@ pub(super) async fn narrow_images(
                 }),
                 source: Arc::new(made.source),
             }),
-            Err(error) => failed.push(describe_failure(&image.name, &error)),
+            Err(error) => failed.push(FailedCopy::new(&image.name, &error)),
         }
     }
     match failed.is_empty() {
@@ -169,7 +169,17 @@ pub(super) fn open(wanted: &WantedImage, registries: &Registries<'_>) -> anyhow:
     })
 }
 
-/// Returns the message of a failed image.
-pub(super) fn describe_failure(name: &ImageReference, error: &TransferError) -> String {
-    format!("`{name}`: {}", error.chain())
+/// An image that failed, and the reason.
+pub(super) struct FailedCopy {
+    pub(super) name: String,
+    pub(super) reason: String,
+}
+
+impl FailedCopy {
+    pub(super) fn new(name: &ImageReference, error: &TransferError) -> FailedCopy {
+        FailedCopy {
+            name: name.to_string(),
+            reason: error.reason(),
+        }
+    }
 }

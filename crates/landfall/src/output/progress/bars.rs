@@ -9,7 +9,7 @@ use landfall_core::status::{ProgressEvent, ProgressSink, TransferTally};
 use landfall_core::sync::lock;
 
 use crate::output::digest::short_digest;
-use crate::output::progress::lines::Sentence;
+use crate::output::progress::lines::{Sentence, ToldReasons};
 
 /// Bars on a terminal.
 pub(super) struct Bars {
@@ -17,6 +17,7 @@ pub(super) struct Bars {
     total: ProgressBar,
     tally: Mutex<TransferTally>,
     blobs: Mutex<HashMap<String, ProgressBar>>,
+    told: ToldReasons,
 }
 
 impl fmt::Debug for Bars {
@@ -40,6 +41,7 @@ impl Bars {
             total,
             tally: Mutex::default(),
             blobs: Mutex::default(),
+            told: ToldReasons::default(),
         }
     }
 
@@ -68,6 +70,7 @@ impl Bars {
 impl ProgressSink for Bars {
     fn progress(&self, event: ProgressEvent) {
         self.count(&event);
+        let event = self.told.shorten(event);
         match &event {
             ProgressEvent::Phase { phase } => {
                 self.print_line(&event);

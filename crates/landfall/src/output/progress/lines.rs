@@ -1,5 +1,6 @@
 //! Progress as lines: text for a pipe, JSON for programs.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -22,6 +23,7 @@ const TOTALS_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct PlainLines {
     printer: Printer,
     totals: Mutex<Totals>,
+    told: ToldReasons,
 }
 
 impl PlainLines {
@@ -33,6 +35,26 @@ impl PlainLines {
                 last_line_at: Instant::now(),
                 done_at_last_line: 0,
             }),
+            told: ToldReasons::default(),
+        }
+    }
+}
+
+/// The reasons of failed images so far. A reason is printed once, also if it is one for all images.
+#[derive(Debug, Default)]
+pub(super) struct ToldReasons(Mutex<HashSet<String>>);
+
+impl ToldReasons {
+    /// Takes the reason out of an event if it was printed before.
+    pub(super) fn shorten(&self, event: ProgressEvent) -> ProgressEvent {
+        match event {
+            ProgressEvent::ImageFailed { image, error } if !lock(&self.0).insert(error.clone()) => {
+                ProgressEvent::ImageFailed {
+                    image,
+                    error: "the same as above".to_owned(),
+                }
+            }
+            event => event,
         }
     }
 }
@@ -72,6 +94,7 @@ impl ProgressSink for PlainLines {
         if let Some(line) = totals {
             self.printer.note(line);
         }
+        let event = self.told.shorten(event);
         match event {
             ProgressEvent::Phase { .. }
             | ProgressEvent::ImageFinished { .. }
