@@ -2,7 +2,7 @@
 //!
 //! Units of sizes are those of Kubernetes' quantities and of IEC 80000-13, in any case: `k`, `M`, `G` and `T` are powers
 //! of 1000, `Ki`, `Mi`, `Gi` and `Ti` powers of 1024, each with or without `B`. Durations are those of `jiff`
-//! `[spec:user-data.quantities]`.
+//! [spec:user-data.quantities].
 
 use std::fmt;
 use std::str::FromStr;
