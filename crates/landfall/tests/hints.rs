@@ -99,7 +99,7 @@ fn a_followed_hint_of_a_check_ends_its_message() {
         Followed {
             name: "plain HTTP",
             message: "speaks plain HTTP",
-            hint: "set `stylus.registryCredentials.insecure` beside ",
+            hint: " to true, or serve the registry over TLS",
             before: check("tls.yaml", user_data(&open, "")),
             after: check("plain.yaml", user_data(&open, "    insecure: true\n")),
         },
