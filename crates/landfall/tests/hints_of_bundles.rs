@@ -292,6 +292,16 @@ fn a_followed_hint_about_pieces_ends_its_message() {
         after: verify(&second),
     }
     .assert_mended_by(|| fs::rename(&away, &second).expect("a piece"));
+    let copied = desk.path("site.tar.zst_part001");
+    fs::copy(&second, &copied).expect("a piece");
+    Followed {
+        name: "a piece that is there twice",
+        message: "are the same piece",
+        hint: "keep the pieces of one file in a directory of their own",
+        before: verify(&first),
+        after: verify(&first),
+    }
+    .assert_mended_by(|| fs::rename(&copied, desk.path("another-file")).expect("a piece"));
     let whole = desk.make("whole.tar.zst", &[]);
     let bytes = fs::read(&whole).expect("the bundle");
     let cut = write(desk.directory.path(), "cut.tar.zst", &bytes[..bytes.len() / 2]);
@@ -314,6 +324,14 @@ fn a_followed_hint_about_inputs_of_a_bundle_ends_its_message() {
     let copy = |from: &str, to: &str| words(&["copy", from, to, "--progress=none"]);
     let registry = FakeRegistry::start();
     let host = registry.host().to_string();
+    let nameless = docker_archive(&[(&[], &small_image("scale"))]);
+    let nameless = format!("docker-archive:{}", write(desk.directory.path(), "scale.tar", nameless));
+    let list = write(
+        desk.directory.path(),
+        "list",
+        format!("{nameless} reg.example/shop/scale:1.0\n"),
+    );
+    let user_data = "examples/user-data-single.yaml";
     for followed in [
         Followed {
             name: "no image",
@@ -377,6 +395,34 @@ fn a_followed_hint_about_inputs_of_a_bundle_ends_its_message() {
                 &host,
                 &format!("--insecure={host}"),
             ]),
+        },
+        Followed {
+            name: "an image without a name",
+            message: "has no full name",
+            hint: "give it one: a line `LOCATION NAME` in the file of `--from-file`",
+            before: words(&[
+                "bundle",
+                "create",
+                &desk.path("named.tar.zst"),
+                "--image",
+                &nameless,
+                "--progress=none",
+            ]),
+            after: words(&[
+                "bundle",
+                "create",
+                &desk.path("named.tar.zst"),
+                "--from-file",
+                &list,
+                "--progress=none",
+            ]),
+        },
+        Followed {
+            name: "a format without files of its own",
+            message: "there is no file of its own for kubeadm",
+            hint: "shows what belongs into the cluster's configuration",
+            before: words(&["redirect", "apply", "--for", "kubeadm", "--user-data", user_data]),
+            after: words(&["redirect", "render", "--for", "kubeadm", "--user-data", user_data]),
         },
     ] {
         followed.assert_mended();

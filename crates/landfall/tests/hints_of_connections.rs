@@ -423,3 +423,28 @@ fn a_followed_hint_about_an_answer_ends_its_message() {
     .assert_mended();
     assert!(full.faults_met() > 0);
 }
+
+#[test]
+fn a_followed_hint_about_a_place_for_logins_ends_its_message() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let registry = with_image(FakeRegistryOptions {
+        access: Access::Basic {
+            username: "edge".to_owned(),
+            password: CANARY.to_owned(),
+        },
+        ..FakeRegistryOptions::default()
+    });
+    let host = registry.host().to_string();
+    let login = ["login", &host, "--insecure", "--username=edge", "--password-stdin"];
+    let refused = shown(&run_command_with_stdin(landfall(&login), CANARY));
+    assert!(refused.contains("hint: set `HOME` or `DOCKER_CONFIG`"), "{refused}");
+    for variable in ["HOME", "DOCKER_CONFIG"] {
+        let mut command = landfall(&login);
+        command.env(variable, directory.path());
+        let done = shown(&run_command_with_stdin(command, CANARY));
+        assert!(
+            done.starts_with("status 0\n") && !done.contains("cannot find"),
+            "{done}"
+        );
+    }
+}
