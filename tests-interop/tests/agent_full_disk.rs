@@ -98,7 +98,7 @@ fn text(value: &Value) -> &str {
 }
 
 #[test]
-fn full_disk_keeps_neither_webhook_nor_primary_registry_away() {
+fn a_followed_hint_about_a_full_disk_ends_its_message_and_no_service_stays_away() {
     let host = Host::new();
     let mut agent = host.start();
     let status = host.wait_for_status("degraded", |status| status["phase"] == "Degraded");

@@ -7,6 +7,7 @@ use anyhow::ensure;
 
 use crate::comments::check_doc_comments;
 use crate::crates::{check_circles, group_crates};
+use crate::hints::check_hints;
 use crate::layers::{check_dependencies, load_members};
 use crate::registry_paths::check_registry_paths;
 use crate::report::render_report;
@@ -41,7 +42,7 @@ pub(crate) fn report(root: &Path) -> anyhow::Result<String> {
 }
 
 /// Returns the violations of each rule on the text of the files.
-fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 4] {
+fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 5] {
     [
         ("import circles inside crates", check_circles(&group_crates(files))),
         ("references to the specification", check_spec_references(files)),
@@ -50,6 +51,7 @@ fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 4] 
             check_doc_comments(files),
         ),
         ("paths of the registry's API", check_registry_paths(files)),
+        ("hints", check_hints(files)),
     ]
 }
 
@@ -86,7 +88,10 @@ mod tests {
                 "crates/a/src/b.rs",
                 "use crate::c::C;\n/// Where it is, SP\u{45}C 1.\nconst D: &str = \"/v2/\";",
             ),
-            SourceFile::new("crates/a/src/c.rs", "use crate::b::B;"),
+            SourceFile::new(
+                "crates/a/src/c.rs",
+                "use crate::b::B; fn d() { Explanation::new(\"it failed\", \"do it again\") }",
+            ),
         ];
         for (rule, violations) in find_violations(&files) {
             assert_eq!(violations.len(), 1, "{rule}");

@@ -2,7 +2,8 @@
 //!
 //! - `cargo xtask gen [--check]` writes the generated documentation and schemas, or reports which of them have drifted.
 //! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates, import circles inside a
-//!   crate, references to the specification, first words of doc comments, paths of the registry's API.
+//!   crate, references to the specification, first words of doc comments, paths of the registry's API, hints
+//!   that no test follows.
 //! - `cargo xtask check-layers --report [--root DIRECTORY]` prints the figures of each crate. Both forms take another
 //!   checkout, so that two commits can be compared by the same rules.
 //! - `cargo xtask check-commits BASE` checks the subjects of the commits since `BASE`. `make lint` does not run it,
@@ -16,6 +17,7 @@ mod commits;
 mod crates;
 mod folders;
 mod generated;
+mod hints;
 mod imports;
 mod layers;
 mod product;

@@ -151,7 +151,7 @@ impl Hint for ImageRefusal {
                  index that was narrowed or an image of one platform has another digest"
                 }
                 ImageRefusal::NotTrusted(_) => {
-                    "if you trust the signer, add the public key to `landfall.bundles.imageKeys`"
+                    "if you trust the signer, add the public key: by `--image-key`, on a host in `landfall.bundles.imageKeys`"
                 }
             }
             .into(),

@@ -154,6 +154,15 @@ impl FakeRegistry {
     #[must_use]
     pub fn start_with(options: FakeRegistryOptions) -> FakeRegistry {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port is free");
+        FakeRegistry::start_on(listener, options)
+    }
+
+    /// Starts a registry on a socket of the caller.
+    ///
+    /// # Panics
+    /// Panics if the options contradict each other.
+    #[must_use]
+    pub fn start_on(listener: TcpListener, options: FakeRegistryOptions) -> FakeRegistry {
         let port = listener.local_addr().expect("a bound socket has an address").port();
         let name = if options.name.is_empty() {
             "127.0.0.1"

@@ -1,6 +1,7 @@
 //! Fakes and fixtures for Landfall's tests, and the generated images of its demo. Nothing here is installed on
 //! a host.
 
+pub mod closed_port;
 pub mod containerd_process;
 pub mod fake_api_server;
 pub mod fake_content;

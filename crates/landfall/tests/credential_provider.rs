@@ -216,3 +216,50 @@ fn the_version_is_the_programs() {
         )
     );
 }
+
+#[test]
+fn a_followed_hint_of_the_plug_in_ends_its_message() {
+    let right = format!(r#"{{"username": "ann", "password": "{CANARY}"}}"#);
+    for (name, wrong, message, hint) in [
+        (
+            "no JSON",
+            "username: ann\n".to_owned(),
+            "this is not JSON",
+            r#"write {"username": "…", "password": "…"}"#,
+        ),
+        (
+            "no whole login",
+            r#"{"username": "ann"}"#.to_owned(),
+            "gives no whole login",
+            r#"write {"username": "…", "password": "…"}"#,
+        ),
+        (
+            "no duration",
+            format!(r#"{{"username": "ann", "password": "{CANARY}", "duration": 5}}"#),
+            "is no duration that Go can parse",
+            "write it as `5m0s`, at most `2562047h`",
+        ),
+    ] {
+        let plugin = Plugin::new().with("quay.io.json", &wrong);
+        let said = plugin.ask("quay.io/a");
+        assert!(said.contains(message) && said.contains(hint), "{name}: {said}");
+        let mended = match name {
+            "no duration" => format!(r#"{{"username": "ann", "password": "{CANARY}", "duration": "5m0s"}}"#),
+            _ => right.clone(),
+        };
+        let said = plugin.with("quay.io.json", &mended).ask("quay.io/a");
+        assert!(said.contains(CANARY) && !said.contains("--- stderr"), "{name}: {said}");
+    }
+    let plugin = Plugin::new();
+    std::fs::create_dir(plugin.file("quay.io.json")).expect("a directory in the place of the file");
+    let said = plugin.ask("quay.io/a");
+    assert!(said.contains("hint: it has to be a file that root can read"), "{said}");
+    std::fs::remove_dir(plugin.file("quay.io.json")).expect("an empty directory");
+    let plugin = plugin.with("quay.io.json", &right);
+    let said = plugin.ask("quay.io/a");
+    assert!(said.contains(CANARY) && !said.contains("--- stderr"), "{said}");
+    let said = plugin.call(&["--nonsense"], &request("quay.io/a"));
+    assert!(said.contains("see `landfall-credential-provider --help`"), "{said}");
+    let said = plugin.call(&["--help"], "");
+    assert!(said.starts_with("status 0\n") && said.contains("--credroot"), "{said}");
+}

@@ -99,7 +99,7 @@ fn a_followed_hint_of_a_check_ends_its_message() {
         Followed {
             name: "plain HTTP",
             message: "speaks plain HTTP",
-            hint: "set `stylus.registryCredentials.insecure` beside ",
+            hint: " to true, or serve the registry over TLS",
             before: check("tls.yaml", user_data(&open, "")),
             after: check("plain.yaml", user_data(&open, "    insecure: true\n")),
         },
@@ -152,7 +152,7 @@ fn a_followed_hint_of_a_copy_ends_its_message() {
         Followed {
             name: "another digest in the destination",
             message: "0000000000000000",
-            hint: "digest",
+            hint: "name the source by this digest, or leave the digest out of the destination",
             before: copy(&source, &format!("{host}/shop/copy@{other}")),
             after: copy(&source, &format!("{host}/shop/copy@{digest}")),
         },
@@ -248,6 +248,12 @@ fn a_followed_hint_of_an_input_ends_its_message() {
             "it is a directory",
             "name a file in it",
             directory.path().display().to_string(),
+        ),
+        (
+            "a file that does not end",
+            "it has more than ",
+            "name the right file, or remove what is generated",
+            "/dev/zero".to_owned(),
         ),
         (
             "no such file",

@@ -106,7 +106,7 @@ fn a_followed_hint_about_platforms_and_names_ends_its_message() {
         Followed {
             name: "a platform that the source lacks",
             message: "linux/arm64",
-            hint: "copy the others with `--platform linux/amd64`",
+            hint: "push the missing platforms to the source, or copy the others with `",
             before: copy(&half, &to("half.tar"), &[]),
             after: copy(&half, &to("half.tar"), &["--platform", "linux/amd64"]),
         },

@@ -310,7 +310,7 @@ fn the_keys_of_the_user_data_decide_which_bundles_the_host_takes() {
     --- stderr
     error: the host refuses the bundle `signed.tar.zst`
       because: the bundle is signed by a key that this host does not have: `a050837d85070582ccf7394b0988847cc312cb88259b894899f6f239cf1791a5`
-      hint: if you trust its owner, add the public key to `landfall.bundles.publicKeys`, or bring a key document that a key of this host signed
+      hint: if you trust its owner, add the public key: by `--public-key`, on a host in `landfall.bundles.publicKeys` or by a key document that a key of this host signed
     ");
     // The public key that belongs to it.
     let public = std::process::Command::new("openssl")

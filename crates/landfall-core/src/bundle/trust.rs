@@ -80,11 +80,9 @@ impl Hint for Refusal {
             Refusal::Unreadable(_) => "update Landfall on this host, or sign the bundle with an RSA, Ed25519 or \
                                        ECDSA P-256 key"
                 .into(),
-            Refusal::UnknownKey(_) => {
-                "if you trust its owner, add the public key to `landfall.bundles.publicKeys`, or \
-                                       bring a key document that a key of this host signed"
-                    .into()
-            }
+            Refusal::UnknownKey(_) => "if you trust its owner, add the public key: by `--public-key`, on a host in \
+                 `landfall.bundles.publicKeys` or by a key document that a key of this host signed"
+                .into(),
             Refusal::Unmatched | Refusal::BadSignature(_) => "copy the bundle and its signature again from a source \
                                                               that you trust"
                 .into(),

@@ -15,8 +15,11 @@ pub fn render_text(diagnostics: &Diagnostics, color: bool) -> String {
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&renderer.render(&[group(diagnostic)]));
-        text.push('\n');
+        let rendered = renderer.render(&[group(diagnostic)]);
+        for line in rendered.lines().filter(|line| !is_mark_of_nameless_file(line)) {
+            text.push_str(line);
+            text.push('\n');
+        }
     }
     text
 }
@@ -61,8 +64,49 @@ fn labelled<'a>(group: Group<'a>, label: &'a Label, kind: AnnotationKind) -> Gro
     }
 }
 
+/// True for the line `:::`, by which the renderer begins an excerpt whose location is printed apart. A line of the
+/// excerpt itself begins with its number or with `|`.
+fn is_mark_of_nameless_file(line: &str) -> bool {
+    let mut visible = String::new();
+    let mut is_escape = false;
+    for character in line.chars() {
+        match character {
+            '\u{1b}' => is_escape = true,
+            'm' if is_escape => is_escape = false,
+            _ if is_escape => {}
+            _ => visible.push(character),
+        }
+    }
+    visible.trim() == ":::"
+}
+
 fn byte_offset(line: &str, characters: usize) -> usize {
     line.char_indices()
         .nth(characters)
         .map_or(line.len(), |(offset, _)| offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Inputs, parse_settings};
+    use crate::diagnostic::NamedText;
+
+    #[test]
+    fn a_cut_line_has_its_location_once_and_no_empty_one() {
+        let filler = "x".repeat(300);
+        let profile = format!(
+            r#"{{"metadata": {{"name": "shop"}}, "note": "{filler}", "spec": {{"template": {{"packs": [{{"name": "shop", "layer": "addon", "values": "pack: {{content: {{images: [{{image: 'a.example/b:{{{{.spectro.var.x}}}}'}}]}}}}"}}]}}}}}}"#
+        );
+        let inputs = Inputs {
+            profiles: vec![NamedText::new("profile.json", &profile)],
+            ..Inputs::default()
+        };
+        let (_, diagnostics) = parse_settings(&inputs);
+        for color in [false, true] {
+            let text = render_text(&diagnostics, color);
+            assert!(text.contains("profile.json:1:"), "{text}");
+            assert!(!text.contains(":::"), "{text}");
+        }
+    }
 }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use landfall_core::no_proxy::{NoProxy, parse_no_proxy};
 use landfall_net::tls::{self, RegistryCertificates, TlsPolicy, load_registry_certificates};
 use reqwest::{Client, Proxy, Url};
+use secrecy::SecretString;
 
 use super::endpoint::{Endpoint, Proxies, proxy_url};
 use super::error::Fault;
 use super::foreign_dns::ForeignDns;
 use super::problem::{ConnectionProblem, TlsProblem};
+use super::redirect_policy;
 
 /// Hosts that a proxy cannot reach for this machine.
 const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
@@ -27,6 +29,7 @@ pub(super) struct Connections {
     /// system's certificates.
     foreign: OnceLock<Client>,
     certificates: RegistryCertificates,
+    proxies: ProxyRules,
 }
 
 impl Connections {
@@ -49,13 +52,20 @@ impl Connections {
     }
 
     fn with_certificates(endpoint: &Endpoint, certificates: RegistryCertificates) -> Result<Connections, Fault> {
+        let proxies = ProxyRules::parse(&endpoint.proxies)?;
         Ok(Connections {
-            registry: http_client(endpoint, &endpoint.tls, &certificates)?
+            registry: http_client(endpoint, &endpoint.tls, &certificates, &proxies)?
                 .build()
                 .map_err(Fault::Setup)?,
             foreign: OnceLock::new(),
             certificates,
+            proxies,
         })
+    }
+
+    /// Returns the proxy of a URL, as `host:port`; `None` if the host is reached directly.
+    pub(super) fn proxy_of(&self, url: &Url) -> Option<String> {
+        self.proxies.proxy_for(url).map(redirect_policy::shown_host)
     }
 
     /// Returns the connections to foreign hosts. They always verify certificates, show no client certificate, and never
@@ -75,7 +85,7 @@ impl Connections {
             authorities: self.certificates.authorities.clone(),
             identity: None,
         };
-        let builder = http_client(endpoint, &verified, &public)?;
+        let builder = http_client(endpoint, &verified, &public, &self.proxies)?;
         let builder = builder.dns_resolver(Arc::new(ForeignDns::new(endpoint)));
         let built = builder.build().map_err(Fault::Setup)?;
         // Two callers may build a client at the same time. Both clients are equal, and the first one stays.
@@ -93,8 +103,10 @@ fn http_client(
     endpoint: &Endpoint,
     policy: &TlsPolicy,
     certificates: &RegistryCertificates,
+    proxies: &ProxyRules,
 ) -> Result<reqwest::ClientBuilder, Fault> {
-    let mut builder = Client::builder()
+    let proxies = proxies.clone();
+    Ok(Client::builder()
         .tls_backend_preconfigured(tls::client_config_with(policy, certificates)?)
         .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -102,24 +114,45 @@ fn http_client(
         .referer(false)
         .http1_only()
         .connect_timeout(endpoint.timeouts.connect)
-        .no_proxy();
-    let Proxies { http, https, no_proxy } = &endpoint.proxies;
-    let direct = parse_no_proxy(&format!("{NEVER_PROXIED},{}", no_proxy.as_deref().unwrap_or("")));
-    for (proxy, scheme, which) in [(http, "http", "HTTP"), (https, "https", "HTTPS")] {
-        if let Some(address) = proxy {
-            let address = proxy_url(address).ok_or(Fault::Proxy { which })?;
-            builder = builder.proxy(proxy_for(scheme, address, direct.clone()));
-        }
-    }
-    Ok(builder)
+        .no_proxy()
+        .proxy(Proxy::custom(move |url| proxies.proxy_for(url).cloned())))
 }
 
-fn proxy_for(scheme: &'static str, address: Url, direct: NoProxy) -> Proxy {
-    Proxy::custom(move |url| {
-        let host = url.host_str()?;
-        let port = url.port_or_known_default()?;
-        (url.scheme() == scheme && !direct.covers(host, port)).then(|| address.clone())
-    })
+/// Proxies of a registry's connections, and the hosts that need none.
+#[derive(Clone)]
+struct ProxyRules {
+    http: Option<Url>,
+    https: Option<Url>,
+    direct: NoProxy,
+}
+
+impl ProxyRules {
+    /// # Errors
+    /// Fails if the address of a proxy is not a URL.
+    fn parse(proxies: &Proxies) -> Result<ProxyRules, Fault> {
+        let Proxies { http, https, no_proxy } = proxies;
+        let parse = |address: &Option<SecretString>, which| {
+            let parsed = address
+                .as_ref()
+                .map(|address| proxy_url(address).ok_or(Fault::Proxy { which }));
+            parsed.transpose()
+        };
+        Ok(ProxyRules {
+            http: parse(http, "HTTP")?,
+            https: parse(https, "HTTPS")?,
+            direct: parse_no_proxy(&format!("{NEVER_PROXIED},{}", no_proxy.as_deref().unwrap_or(""))),
+        })
+    }
+
+    fn proxy_for(&self, url: &Url) -> Option<&Url> {
+        let proxy = match url.scheme() {
+            "http" => self.http.as_ref(),
+            "https" => self.https.as_ref(),
+            _ => None,
+        };
+        let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+        proxy.filter(|_| !self.direct.covers(host, port))
+    }
 }
 
 /// Classifies an error by its chain of causes. The URL is removed: it may hold a signature.

@@ -274,6 +274,16 @@ impl Fault {
         }
     }
 
+    /// Returns true if a proxy failed.
+    #[must_use]
+    pub fn is_of_proxy(&self) -> bool {
+        match self {
+            Fault::Connection { problem, .. } => matches!(problem, ConnectionProblem::Proxy { .. }),
+            Fault::Elsewhere { fault, .. } => fault.is_of_proxy(),
+            _ => false,
+        }
+    }
+
     /// Returns the kind that decides about retries and other sources.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
@@ -332,6 +342,14 @@ impl Hint for Fault {
                 problem: ConnectionProblem::Name,
                 ..
             } => "check the registry's name and this machine's DNS",
+            Fault::Connection {
+                problem: ConnectionProblem::Proxy { .. },
+                ..
+            } => {
+                "check the address of the proxy and that it reaches the registry, or list the registry in `no_proxy` \
+                 (`stylus.site.network.noProxy` in the user-data)"
+            }
+            Fault::Proxy { .. } => "write it as `http://HOST:PORT`, in the environment or in `stylus.site.network`",
             Fault::GivenUp { .. }
             | Fault::Connection {
                 problem: ConnectionProblem::Refused | ConnectionProblem::ConnectTimeout(_),

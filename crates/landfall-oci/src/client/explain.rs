@@ -33,8 +33,8 @@ pub fn explain_fetch(
         repository: candidate.reference.repository.as_str(),
         verb: "pull from",
     };
-    let (reason, hint) = match error.kind {
-        FailureKind::NotFound => (
+    let Explanation { message: reason, hint } = match error.kind {
+        FailureKind::NotFound => Explanation::new(
             format!("it does not have `{}`", candidate.reference),
             hint_for_missing(settings, image, candidate),
         ),
@@ -81,8 +81,8 @@ pub fn explain_push(
         repository: target.repository.as_str(),
         verb: "push to",
     };
-    let (reason, hint) = match error.kind {
-        FailureKind::NotFound => (
+    let Explanation { message: reason, hint } = match error.kind {
+        FailureKind::NotFound => Explanation::new(
             format!("it takes nothing at `{target}`"),
             match &settings.primary {
                 Some(primary) => format!("create the project `{}` in it", primary.project),
@@ -112,7 +112,7 @@ pub fn explain_primary(
         repository: "",
         verb: "use",
     };
-    let (reason, hint) = peer.explain(error.kind, error);
+    let Explanation { message: reason, hint } = peer.explain(error.kind, error);
     Explanation::new(format!("the primary registry `{host}` cannot be used: {reason}"), hint)
 }
 
@@ -130,8 +130,8 @@ pub fn explain_project(
         repository: &primary.project,
         verb: "create the project",
     };
-    let (reason, hint) = match error.kind {
-        FailureKind::NotFound => (
+    let Explanation { message: reason, hint } = match error.kind {
+        FailureKind::NotFound => Explanation::new(
             "it has no project API".to_owned(),
             "check that Harbor listens there; for another registry write `kind: registry` in `landfall.primary`"
                 .to_owned(),
@@ -185,8 +185,8 @@ struct Peer<'a> {
 }
 
 impl Peer<'_> {
-    /// Returns reason and hint.
-    fn explain(&self, kind: FailureKind, error: &TransferError) -> (String, String) {
+    /// Returns the reason and its hint.
+    fn explain(&self, kind: FailureKind, error: &TransferError) -> Explanation {
         let host = self.host;
         // The caller's message names the attempt, so that only the cause is added.
         let cause = error
@@ -197,19 +197,25 @@ impl Peer<'_> {
             FailureKind::Unauthorized => match Fault::of(error) {
                 // The user-data needs no change: the login is from another file.
                 Some(Fault::LoginRefused { origin: Some(_), .. }) => {
-                    (cause, format!("log in again with `landfall login {host}`"))
+                    Explanation::new(cause, format!("log in again with `landfall login {host}`"))
                 }
                 _ => self.explain_unauthorized(),
             },
             FailureKind::Forbidden => self.explain_forbidden(),
-            FailureKind::NotFound => (
+            FailureKind::NotFound => Explanation::new(
                 "it does not have it".to_owned(),
                 format!("look into the registry `{host}`"),
             ),
-            FailureKind::BadTls => (cause, self.hint_for_tls(Fault::of(error).and_then(Fault::tls_problem))),
-            FailureKind::Unreachable | FailureKind::GivenUp => (
+            FailureKind::BadTls => {
+                Explanation::new(cause, self.hint_for_tls(Fault::of(error).and_then(Fault::tls_problem)))
+            }
+            FailureKind::Unreachable | FailureKind::GivenUp => Explanation::new(
                 format!("it does not answer: {cause}"),
                 match self.registry {
+                    _ if Fault::of(error).is_some_and(Fault::is_of_proxy) => format!(
+                        "check the proxies of `stylus.site.network` in the user-data and that they reach `{host}`, or add \
+                         it to its `noProxy`"
+                    ),
                     Some(registry) => format!(
                         "check that `{host}` is up and can be reached from this host; its address is {}",
                         field(registry, Field::Address)
@@ -220,7 +226,7 @@ impl Peer<'_> {
                     ),
                 },
             ),
-            FailureKind::RateLimited { after } => (
+            FailureKind::RateLimited { after } => Explanation::new(
                 match after {
                     Some(after) if !after.is_zero() => {
                         format!("it allows no more requests for the next {} s", after.as_secs().max(1))
@@ -242,19 +248,19 @@ impl Peer<'_> {
                     ),
                 },
             ),
-            FailureKind::Corrupt => (
+            FailureKind::Corrupt => Explanation::new(
                 format!("the bytes are not those that their digest names: {cause}"),
                 format!("push the image to `{host}` again, and look for a proxy that changes what passes through it"),
             ),
-            FailureKind::WrongLength => (
+            FailureKind::WrongLength => Explanation::new(
                 format!("it offers another number of bytes than it told: {cause}"),
                 format!("push the image to `{host}` again, and look for a proxy that changes what passes through it"),
             ),
-            FailureKind::Stopped => (
+            FailureKind::Stopped => Explanation::new(
                 "the work was stopped on request".to_owned(),
                 "run it again: what has arrived is kept".to_owned(),
             ),
-            FailureKind::Protocol => (
+            FailureKind::Protocol => Explanation::new(
                 format!("it answers like no registry: {cause}"),
                 match self.registry {
                     Some(registry) => format!(
@@ -264,11 +270,11 @@ impl Peer<'_> {
                     None => format!("check that a registry, and nothing else, listens at `{host}`"),
                 },
             ),
-            FailureKind::Full => (
+            FailureKind::Full => Explanation::new(
                 format!("it has no room left: {cause}"),
                 format!("free space in the registry `{host}`, or give it a larger disk"),
             ),
-            FailureKind::Local => (
+            FailureKind::Local => Explanation::new(
                 format!("this host failed: {cause}"),
                 find_hint(error, hint_of).map_or_else(
                     || "look at the free space and the permissions of `landfall.stateDir`".to_owned(),
@@ -313,13 +319,13 @@ impl Peer<'_> {
         }
     }
 
-    fn explain_unauthorized(&self) -> (String, String) {
+    fn explain_unauthorized(&self) -> Explanation {
         match self.registry {
-            Some(RegistrySettings { login: Some(login), .. }) => (
+            Some(RegistrySettings { login: Some(login), .. }) => Explanation::new(
                 format!("it refuses the password of user `{}`", login.username),
                 format!("correct `{}` at {}", login.location.key, position(&login.location)),
             ),
-            Some(registry) => (
+            Some(registry) => Explanation::new(
                 "it asks for a login, and none is given".to_owned(),
                 format!(
                     "add `{}` and the password beside {}",
@@ -327,7 +333,7 @@ impl Peer<'_> {
                     position(&registry.location)
                 ),
             ),
-            None => (
+            None => Explanation::new(
                 "it asks for a login, and none is given".to_owned(),
                 format!(
                     "add `{}` with a login to `stylus.externalRegistries.registries` in the user-data",
@@ -337,9 +343,9 @@ impl Peer<'_> {
         }
     }
 
-    fn explain_forbidden(&self) -> (String, String) {
+    fn explain_forbidden(&self) -> Explanation {
         match self.registry {
-            Some(registry @ RegistrySettings { login: Some(login), .. }) => (
+            Some(registry @ RegistrySettings { login: Some(login), .. }) => Explanation::new(
                 format!("user `{}` may not {} `{}`", login.username, self.verb, self.repository),
                 format!(
                     "grant it there, or name another user as {}",
@@ -347,8 +353,8 @@ impl Peer<'_> {
                 ),
             ),
             _ => {
-                let (_, hint) = self.explain_unauthorized();
-                (
+                let Explanation { hint, .. } = self.explain_unauthorized();
+                Explanation::new(
                     format!("anonymous users may not {} `{}`", self.verb, self.repository),
                     hint,
                 )

@@ -21,6 +21,13 @@ pub enum ConnectionProblem {
     /// The peer closed the connection too early.
     #[error("the connection broke")]
     Broken,
+    /// The proxy could not be reached, or connected to no registry.
+    #[error("no connection by the proxy `{proxy}`: {problem}")]
+    Proxy {
+        /// Host and port of the proxy, without its login.
+        proxy: String,
+        problem: Box<ConnectionProblem>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

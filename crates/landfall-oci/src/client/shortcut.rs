@@ -62,9 +62,10 @@ pub(super) fn unexpected(fault: &Fault) -> Unexpected {
             ConnectionProblem::Broken | ConnectionProblem::Stalled(_) | ConnectionProblem::ResponseTimeout(_) => {
                 Unexpected::Silence
             }
-            ConnectionProblem::Refused | ConnectionProblem::Name | ConnectionProblem::ConnectTimeout(_) => {
-                Unexpected::Unreached
-            }
+            ConnectionProblem::Refused
+            | ConnectionProblem::Name
+            | ConnectionProblem::ConnectTimeout(_)
+            | ConnectionProblem::Proxy { .. } => Unexpected::Unreached,
         },
         // The host that the registry redirects to is not the registry: its limits and failures say nothing about it.
         Fault::Elsewhere { .. }

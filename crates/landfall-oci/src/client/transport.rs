@@ -446,11 +446,23 @@ impl Transport {
         }
     }
 
+    /// Classifies the failure of a request. The failure of a proxy is not one of the registry.
     fn connection_fault(&self, error: reqwest::Error) -> Fault {
-        if error.is_connect() && error.is_timeout() {
-            return Fault::from(ConnectionProblem::ConnectTimeout(self.timeouts().connect));
-        }
-        match classify(error) {
+        let url = error.url().filter(|_| error.is_connect());
+        let proxy = url.and_then(|url| self.connections().proxy_of(url));
+        let fault = if error.is_connect() && error.is_timeout() {
+            Fault::from(ConnectionProblem::ConnectTimeout(self.timeouts().connect))
+        } else {
+            classify(error)
+        };
+        match fault {
+            Fault::Connection { problem, source } if let Some(proxy) = proxy => Fault::Connection {
+                problem: ConnectionProblem::Proxy {
+                    proxy,
+                    problem: Box::new(problem),
+                },
+                source,
+            },
             Fault::Tls { problem, source, .. } => Fault::Tls {
                 problem,
                 registry: self.endpoint.host.to_string(),

@@ -284,7 +284,7 @@ fn open_file_sink(
         ImageTransport::Bundle => {
             return Err(Box::new(Explanation::new(
                 format!("`{file}` is a bundle, and no image is added to one"),
-                "make a new one: `landfall bundle create -o FILE --image IMAGE`",
+                "make a new one: `landfall bundle create FILE --image IMAGE`",
             )));
         }
     })

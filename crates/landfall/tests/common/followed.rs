@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{CANARY, run, shown};
+use std::process::Command;
+
+use super::{CANARY, landfall, shown};
 
 /// One error: the program's arguments before and after its hint was followed.
 pub(crate) struct Followed {
@@ -23,9 +25,14 @@ impl Followed {
 
     /// As [`Followed::assert_mended`], with something else to do between the commands.
     pub(crate) fn assert_mended_by(self, act: impl FnOnce()) {
+        self.assert_mended_in(landfall, act);
+    }
+
+    /// As [`Followed::assert_mended_by`], with commands in an environment that the caller makes.
+    pub(crate) fn assert_mended_in(self, program: impl Fn(&[&str]) -> Command, act: impl FnOnce()) {
         let show = |arguments: &[String]| {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            shown(&run(&arguments))
+            shown(&program(&arguments).output().expect("the program starts"))
         };
         let (name, before) = (self.name, show(&self.before));
         assert!(!before.starts_with("status 0\n"), "{name}: {before}");

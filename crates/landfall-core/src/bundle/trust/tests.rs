@@ -221,7 +221,7 @@ fn every_refusal_says_what_to_do() {
     the bundle has no signature that can be checked: the algorithm `ml-dsa-65` is not known; a signature has no `keyid` of 64 hexadecimal digits
       hint: update Landfall on this host, or sign the bundle with an RSA, Ed25519 or ECDSA P-256 key
     the bundle is signed by a key that this host does not have: `4444444444444444444444444444444444444444444444444444444444444444`
-      hint: if you trust its owner, add the public key to `landfall.bundles.publicKeys`, or bring a key document that a key of this host signed
+      hint: if you trust its owner, add the public key: by `--public-key`, on a host in `landfall.bundles.publicKeys` or by a key document that a key of this host signed
     none of the keys of this host made the signature, or the bundle was changed after it was signed
       hint: copy the bundle and its signature again from a source that you trust
     the bundle is not what the key `1111111111111111111111111111111111111111111111111111111111111111` signed
