@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Debian's packages by the program that shows that they are there.
 PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:skopeo htpasswd:apache2-utils pzstd:zstd \
          openssl:openssl ip:iproute2 mkfs.ext4:e2fsprogs mksquashfs:squashfs-tools curl:curl busybox:busybox-static podman:podman faketime:faketime \
-         zsh:zsh fish:fish man:man-db /usr/lib/cni/bridge:containernetworking-plugins
+         zsh:zsh fish:fish man:man-db promtool:prometheus /usr/lib/cni/bridge:containernetworking-plugins
 # The programs of the tests' Kubernetes cluster, listed in tests-interop/tools/tools.tsv.
 CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl containerd containerd-shim-runc-v2
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster

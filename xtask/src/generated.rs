@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use landfall_agent::metrics::{Metrics, ReviewAnswer};
 use landfall_core::config::{CodeDoc, all_codes, user_data_schema};
 use landfall_core::status::{AgentStatus, ServingStatus};
+use landfall_oci::store::disk_space::DiskSpace;
 use serde_json::Value;
 
 use crate::say;
@@ -59,7 +60,7 @@ fn files() -> anyhow::Result<Vec<(String, String)>> {
     ];
     files.push((
         "docs/reference/metrics.md".to_owned(),
-        render_metrics(&sample_metrics()),
+        render_metrics(&sample_metrics(), &landfall_registry::sample_exposition()?),
     ));
     for name in landfall::schemas::NAMES {
         let schema = landfall::schemas::find(name).with_context(|| format!("there is no schema `{name}`"))?;
@@ -124,15 +125,28 @@ fn sample_metrics() -> String {
         ca_file: None,
         certificate_expires: Some(Timestamp::UNIX_EPOCH),
     });
+    metrics.set_disk(DiskSpace { free: 0, total: 0 });
     metrics.render(&status)
 }
 
-/// Renders the table of metrics from an exposition: `# HELP name text`, then `# TYPE name kind`.
-fn render_metrics(exposition: &str) -> String {
+/// Renders the metrics of the agent and of a served registry.
+fn render_metrics(agent: &str, registry: &str) -> String {
     let mut text = String::from(
-        "# Metrics\n\nGenerated from the code by `cargo xtask gen`. The agent serves them at `/metrics`, next to `/healthz` \
-         and `/readyz`, on `landfall.listen`.\n\n| metric | kind | meaning |\n|---|---|---|\n",
+        "# Metrics\n\nGenerated from the code by `cargo xtask gen`. Alert rules and a dashboard are in \
+         `packaging/monitoring`.\n\n## Agent\n\nThe agent serves them at `/metrics`, next to `/healthz` and `/readyz`, on \
+         `landfall.listen`.\n\n",
     );
+    render_metric_table(&mut text, agent);
+    text.push_str(
+        "\n## Registry\n\n`landfall registry serve --metrics` serves them at `/metrics`, to users who may pull.\n\n",
+    );
+    render_metric_table(&mut text, registry);
+    text
+}
+
+/// Renders the table of metrics from an exposition: `# HELP name text`, then `# TYPE name kind`.
+fn render_metric_table(text: &mut String, exposition: &str) {
+    text.push_str("| metric | kind | meaning |\n|---|---|---|\n");
     let mut meaning = "";
     for line in exposition.lines() {
         if let Some((_, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
@@ -143,7 +157,6 @@ fn render_metrics(exposition: &str) -> String {
             text.push_str(&format!("| `{name}{suffix}` | {kind} | {meaning} |\n"));
         }
     }
-    text
 }
 
 fn render_settings(user_data: &Value) -> String {

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use landfall_core::status::{AgentStatus, Event};
+use landfall_oci::store::disk_space::DiskSpace;
 use serde::{Deserialize, Serialize};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -75,6 +76,10 @@ async fn readyz(State(state): State<ApiState>) -> (StatusCode, String) {
 }
 
 async fn scrape(State(state): State<ApiState>) -> Response {
+    // A disk that cannot be asked is left out.
+    if let Ok(disk) = DiskSpace::of(state.receipts.store.root()) {
+        state.metrics.set_disk(disk);
+    }
     let text = state.metrics.render(&state.status.get());
     (
         [(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))],

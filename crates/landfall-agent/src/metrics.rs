@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::status::{AgentStatus, Phase, ServingStatus};
+use landfall_oci::store::disk_space::{DiskSpace, MinFreeSpace};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -27,6 +28,8 @@ pub struct Metrics {
     phase: Family<PhaseLabel, Gauge>,
     images: Family<ImageLabel, Gauge>,
     certificates: Family<CertificateLabel, Gauge>,
+    disk_free: Family<DiskLabel, Gauge>,
+    disk_floor: Family<DiskLabel, Gauge>,
     /// Bytes that crossed the network.
     pub transferred: Counter,
     /// Retried transfers.
@@ -68,6 +71,14 @@ struct CertificateLabel {
     certificate: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DiskLabel {
+    disk: &'static str,
+}
+
+/// The disk with the state directory.
+const STATE_DISK: DiskLabel = DiskLabel { disk: "state" };
+
 /// The label of an admission review.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReviewLabel {
@@ -92,6 +103,7 @@ impl Metrics {
         let phase = Family::default();
         let images = Family::default();
         let certificates = Family::default();
+        let (disk_free, disk_floor) = (Family::default(), Family::default());
         let transferred = Counter::<u64, AtomicU64>::default();
         let retries = Counter::<u64, AtomicU64>::default();
         let reviews = Family::default();
@@ -110,6 +122,18 @@ impl Metrics {
             "Time at which a serving certificate expires, as Unix time",
             Unit::Seconds,
             Family::clone(&certificates),
+        );
+        registry.register_with_unit(
+            "disk_free",
+            "Free bytes of a disk",
+            Unit::Bytes,
+            Family::clone(&disk_free),
+        );
+        registry.register_with_unit(
+            "disk_floor",
+            "Free bytes of a disk below which no more images are stored",
+            Unit::Bytes,
+            Family::clone(&disk_floor),
         );
         registry.register_with_unit(
             "transferred",
@@ -162,6 +186,8 @@ impl Metrics {
             phase,
             images,
             certificates,
+            disk_free,
+            disk_floor,
             transferred,
             retries,
             reviews,
@@ -180,6 +206,16 @@ impl Metrics {
         self.reviews.get_or_create(&ReviewLabel { answer }).inc();
         self.rewrites.inc_by(rewrites as u64);
         self.review_duration.observe(took.as_secs_f64());
+    }
+
+    /// Records the size of the disk with the state directory.
+    pub fn set_disk(&self, disk: DiskSpace) {
+        let floor = MinFreeSpace::default().for_disk(disk.total);
+        for (gauge, bytes) in [(&self.disk_free, disk.free), (&self.disk_floor, floor)] {
+            gauge
+                .get_or_create(&STATE_DISK)
+                .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
     }
 
     /// Renders every metric in the OpenMetrics text format.
@@ -261,6 +297,7 @@ mod tests {
         status.cluster.get_or_insert_default().authority_expires = Some(Timestamp::from_second(2_000_000_000).unwrap());
         status.images.entry("b".to_owned()).or_default().error = Some("no".to_owned());
         metrics.transferred.inc_by(7);
+        metrics.set_disk(DiskSpace { free: 700, total: 2000 });
         metrics.count_review(ReviewAnswer::Patched, 2, Duration::from_micros(300));
         let text = metrics.render(&status);
         let values: Vec<_> = text
@@ -272,6 +309,8 @@ mod tests {
         insta::assert_snapshot!(values.join("\n"), @r#"
         landfall_certificate_expiry_timestamp_seconds{certificate="webhook"} 1800000000
         landfall_certificate_expiry_timestamp_seconds{certificate="webhook-authority"} 2000000000
+        landfall_disk_floor_bytes{disk="state"} 100
+        landfall_disk_free_bytes{disk="state"} 700
         landfall_images{state="failed"} 1
         landfall_images{state="planned"} 2
         landfall_images{state="stored"} 1

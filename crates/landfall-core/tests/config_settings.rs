@@ -224,7 +224,10 @@ fn sizes_and_durations_have_units() {
 ",
     );
     let own = &settings.landfall;
-    assert_eq!((own.bandwidth_limit, own.reconcile_interval_seconds), (Some(2_000_000), 300));
+    assert_eq!(
+        (own.bandwidth_limit, own.reconcile_interval_seconds),
+        (Some(2_000_000), 300)
+    );
     assert_eq!(own.listen.as_deref(), Some("0.0.0.0:5080"));
     let webhook = &own.webhook;
     assert_eq!(

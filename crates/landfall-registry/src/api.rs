@@ -56,6 +56,8 @@ use landfall_core::registry_path::{RegistryPathError, Route};
 use landfall_net::serve::budget::{ClientAddress, peer_address};
 use landfall_oci::content::places::Places;
 
+pub use self::metrics::sample_exposition;
+
 const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
     HeaderValue::from_static("registry/2.0"),

@@ -18,7 +18,7 @@ mod repository;
 
 pub use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 pub use crate::api::users::{Users, UsersError};
-pub use crate::api::{place_service, registry_service};
+pub use crate::api::{place_service, registry_service, sample_exposition};
 pub use crate::repository::age_clock::GRACE;
 pub use crate::repository::remove::RemovedImages;
 pub use crate::repository::{Registry, directories, inspect};

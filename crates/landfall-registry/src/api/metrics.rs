@@ -104,6 +104,17 @@ impl RegistryMetrics {
     }
 }
 
+/// Returns the exposition of a registry that has set every metric, for the reference. A metric with labels is not exposed
+/// before its first value.
+///
+/// # Errors
+/// If the text cannot be written.
+pub fn sample_exposition() -> Result<String, fmt::Error> {
+    let metrics = RegistryMetrics::new();
+    metrics.count(&Method::GET, None, 200);
+    metrics.render(0, Some(0), 0, &[("sessions", 0)])
+}
+
 /// Returns the label of a method. The set is closed, because clients may send any word as a method.
 fn method_name(method: &Method) -> &'static str {
     match *method {
