@@ -84,19 +84,19 @@ pub enum AdmissionError {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review<'a> {
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+struct Review<O> {
     #[serde(default)]
     api_version: String,
     #[serde(default)]
     kind: String,
-    #[serde(borrow, default)]
-    request: Option<Request<'a>>,
+    #[serde(default)]
+    request: Option<Request<O>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Request<'a> {
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+struct Request<O> {
     #[serde(default)]
     uid: String,
     #[serde(default)]
@@ -107,10 +107,28 @@ struct Request<'a> {
     operation: String,
     #[serde(default)]
     namespace: Option<String>,
-    #[serde(borrow, default)]
-    object: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    old_object: Option<&'a RawValue>,
+    #[serde(default)]
+    object: Option<O>,
+    #[serde(default)]
+    old_object: Option<O>,
+}
+
+/// The object of a review: a pod, or JSON that is read as one later.
+trait ReviewedObject {
+    /// Returns the pod, or the decision about an object that cannot be read as one.
+    fn into_pod(self) -> Result<PodView, Decision>;
+}
+
+impl ReviewedObject for PodView {
+    fn into_pod(self) -> Result<PodView, Decision> {
+        Ok(self)
+    }
+}
+
+impl ReviewedObject for &RawValue {
+    fn into_pod(self) -> Result<PodView, Decision> {
+        serde_json::from_str(self.get()).map_err(|_| Decision::unreadable(self.get()))
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -168,19 +186,32 @@ struct Decision {
 /// # Errors
 /// If the body is not an answerable AdmissionReview. The pod in it is not judged then.
 pub fn review(bytes: &[u8], rules: &AdmissionRules<'_>) -> Result<Reviewed, AdmissionError> {
-    let review: Review<'_> = serde_json::from_slice(bytes).map_err(AdmissionError::Body)?;
+    // Nearly all reviews are of pods in the types of Kubernetes, and are read in one pass. Every other body is read
+    // again, with its objects as they are, to tell a broken body from a pod that is left alone.
+    let text = std::str::from_utf8(bytes).ok();
+    match text.and_then(|text| serde_json::from_str::<Review<PodView>>(text).ok()) {
+        Some(review) => answer_review(review, rules),
+        None => {
+            let review: Review<&RawValue> = serde_json::from_slice(bytes).map_err(AdmissionError::Body)?;
+            answer_review(review, rules)
+        }
+    }
+}
+
+fn answer_review<O: ReviewedObject>(review: Review<O>, rules: &AdmissionRules<'_>) -> Result<Reviewed, AdmissionError> {
     if review.api_version != API_VERSION || review.kind != KIND {
         return Err(AdmissionError::Version {
             kind: review.kind,
             api_version: review.api_version,
         });
     }
-    let request = review
+    let mut request = review
         .request
         .filter(|request| !request.uid.is_empty())
         .ok_or(AdmissionError::NoRequest)?;
-    let decision = decide(&request, rules);
-    let response = answer(&request.uid, &decision).map_err(AdmissionError::Answer)?;
+    let uid = std::mem::take(&mut request.uid);
+    let decision = decide(request, rules);
+    let response = answer(&uid, &decision).map_err(AdmissionError::Answer)?;
     Ok(Reviewed {
         response,
         rewritten: decision.rewritten.len(),
@@ -214,7 +245,7 @@ fn answer(uid: &str, decision: &Decision) -> Result<Vec<u8>, serde_json::Error> 
 }
 
 /// Decides about a request. Only pods that are created or updated can change; every other object is allowed as it is.
-fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
+fn decide<O: ReviewedObject>(request: Request<O>, rules: &AdmissionRules<'_>) -> Decision {
     let is_pod = request.kind.group.is_empty() && request.kind.kind == "Pod";
     let is_spec = matches!(request.sub_resource.as_deref(), None | Some("" | "ephemeralcontainers"));
     let is_update = request.operation == "UPDATE";
@@ -227,9 +258,9 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
     if let Some(why) = request.namespace.as_deref().and_then(|name| rules.why_namespace(name)) {
         return Decision::left_alone(why);
     }
-    let pod = match serde_json::from_str::<PodView>(object.get()) {
+    let pod = match object.into_pod() {
         Ok(pod) => pod,
-        Err(_) => return Decision::unreadable(object.get()),
+        Err(unreadable) => return unreadable,
     };
     if let Some(why) = why_pod_is_left_alone(&pod) {
         return Decision::left_alone(why.to_owned());
@@ -242,7 +273,7 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
     let Some(old) = request.old_object else {
         return Decision::default();
     };
-    match serde_json::from_str::<PodView>(old.get()) {
+    match old.into_pod() {
         Ok(old) => {
             // Unchanged images stay untouched, so that an edit of a label restarts no container.
             let before = old.images_by_name();
@@ -252,7 +283,7 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
                 rules,
             )
         }
-        Err(_) => Decision::unreadable(old.get()),
+        Err(unreadable) => unreadable,
     }
 }
 

@@ -308,6 +308,11 @@ fn everything_but_a_pod_that_is_made_or_changed_is_allowed_as_it_is() {
             "a Pod of another group",
             with("kind", json!({"group": "x.io", "version": "v1", "kind": "Pod"})),
         ),
+        ("another kind with fields of other types", {
+            let mut request = with("kind", json!({"group": "", "version": "v1", "kind": "Node"}));
+            request["request"]["object"] = json!({"metadata": {"labels": ["a"]}, "spec": 5});
+            request
+        }),
         ("a status", with("subResource", json!("status"))),
         ("a deletion", with("operation", json!("DELETE"))),
         ("no object", with("object", Value::Null)),

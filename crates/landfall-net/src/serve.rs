@@ -39,7 +39,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -189,6 +189,7 @@ async fn serve_connection(
             serve_http(stream, Protocol::Http1, (peer, slot), router, limits, shutdown).await
         }
         Some(acceptor) => {
+            let stream = BufReader::with_capacity(TLS_READ_BYTES, stream);
             let mut stream = with_timeout(limits.handshake, acceptor.accept(stream)).await?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                 let stream = TimedStream::with_prefix(BytesMut::new(), stream, limits.stall);
@@ -210,6 +211,10 @@ enum Protocol {
     Http1,
     Http2,
 }
+
+/// Size of a read from a TLS connection, in bytes: two of the largest records. rustls alone reads 4 KiB at once, and needs
+/// two calls of the system for the review of a pod.
+const TLS_READ_BYTES: usize = 32 * 1024;
 
 /// Length of the preface `PRI * HTTP/2.0 … SM …` (RFC 9113 section 3.4), in bytes.
 const HTTP2_PREFACE_LENGTH: usize = 24;

@@ -19,6 +19,7 @@ use super::placement::{BundleForm, PlacedBlob, Placement};
 use crate::decode::SingleFrame;
 use crate::layout::blob_path;
 use crate::pieces::FileSet;
+use crate::read_at::limit;
 use crate::tar_header::BLOCK;
 
 /// Largest head of a bundle in bytes, unpacked.
@@ -178,36 +179,25 @@ impl BundleFile {
                 Ok(bytes.slice(place(offset)?..place(end)?))
             }
             BlobLocation::Stored(blob) => {
-                self.read_stored(blob, offset, length, &mut buffer)?;
+                let end = offset.saturating_add(length).min(blob.size);
+                let wanted = usize::try_from(end.saturating_sub(offset)).map_err(io::Error::other)?;
+                buffer.resize(wanted, 0);
+                self.read_stored(blob, offset, &mut buffer)?;
                 Ok(buffer.into())
             }
         }
     }
 
-    /// Appends bytes of a stored blob to a buffer.
-    pub(super) fn read_stored(
-        &self,
-        blob: &PlacedBlob,
-        offset: u64,
-        length: u64,
-        buffer: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        let end = offset.saturating_add(length).min(blob.size);
-        if offset >= end {
-            return Ok(());
-        }
-        let mut filled = buffer.len();
-        let wanted = usize::try_from(end - offset).map_err(io::Error::other)?;
-        buffer.resize(filled + wanted, 0);
+    /// Fills a buffer with bytes of a stored blob from a byte on. The blob has as many.
+    pub(super) fn read_stored(&self, blob: &PlacedBlob, offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
         let mut at = offset;
         // A read for each block leaves its header out, and costs less than to move the bytes together afterwards.
-        while at < end {
+        while !buffer.is_empty() {
             let (position, contiguous) = self.placement.locate(blob, at);
-            let count = contiguous.min(end - at);
-            let block = &mut buffer[filled..][..usize::try_from(count).map_err(io::Error::other)?];
+            let (block, rest) = buffer.split_at_mut(limit(buffer.len(), contiguous));
             self.files.read_exact_at(block, position)?;
-            filled += block.len();
-            at += count;
+            at += block.len() as u64;
+            buffer = rest;
         }
         Ok(())
     }

@@ -20,9 +20,10 @@ use super::reader::{BlobLocation, BundleFile};
 use super::signature::{Checked, HostKeys};
 use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::layout::blob_path;
+use crate::read_at::limit;
 
-/// Bytes of one read: whole blocks.
-const VERIFIED_AT_ONCE: u64 = 8 * BLOCK_SIZE;
+/// Bytes of one read: a block, which stays in the processor's cache until both of its hashes are computed.
+const VERIFIED_AT_ONCE: u64 = BLOCK_SIZE;
 
 /// A damaged part of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -304,20 +305,22 @@ impl BundleFile {
 fn hash_stored(file: &BundleFile, blob: &PlacedBlob) -> io::Result<Option<(Digest, Vec<SeekEntry>)>> {
     let mut digester = Digester::new(Algorithm::of(&blob.digest));
     let mut entries = Vec::new();
-    let mut buffer = Vec::new();
+    // Not cleared between reads: to fill it with zeros again would be a pass over all bytes.
+    let mut buffer = vec![0; limit(usize::MAX, VERIFIED_AT_ONCE)];
     let mut at = 0;
     for content in frame::split_frames(blob.size) {
         let mut sum = XxHash64::with_seed(0);
         let end = at + content;
         while at < end {
             let length = (end - at).min(VERIFIED_AT_ONCE);
-            buffer.clear();
-            file.read_stored(blob, at, length, &mut buffer)?;
+            let read = limit(buffer.len(), length);
+            let block = &mut buffer[..read];
+            file.read_stored(blob, at, block)?;
             if !file.has_block_headers(blob, at, length)? {
                 return Ok(None);
             }
-            digester.update(&buffer);
-            sum.write(&buffer);
+            digester.update(block);
+            sum.write(block);
             at += length;
         }
         entries.push(stored_entry(content, low_bits(sum.finish())));

@@ -16,8 +16,9 @@ use super::report::BlobOutcome;
 use super::upload_digest::UploadDigest;
 use crate::image::{BlobStart, BlobStream, RepositoryAddress, TransferError};
 
-/// Chunks queued between source and sink: enough to keep both busy, too few to matter for memory.
-const QUEUED_CHUNKS_MAX: usize = 2;
+/// Chunks queued between source and sink, beside one that each of them holds: enough to keep both busy. hyper's have up
+/// to 400 KiB.
+const QUEUED_CHUNKS_MAX: usize = 1;
 
 /// Length in bytes from which on a blob is worth the two requests of [`ImageSink::verifies_uploads`]: a hash of 8 MiB
 /// takes 5 ms.

@@ -565,8 +565,8 @@ async fn what_waits_for_a_slow_disk_is_bounded_in_bytes() {
     };
     let (filled, waiting) = tokio::join!(filling, looking);
     assert_eq!(
-        waiting, 3,
-        "two chunks of a mebibyte, and one for which there is no room"
+        waiting, 2,
+        "one chunk of half a mebibyte, and one for which there is no room"
     );
     assert_eq!(filled.unwrap().0.bytes, 20 * PIECE);
 }
