@@ -821,8 +821,12 @@ fn an_upload_needs_an_address_a_token_and_a_host_that_answers() {
     std::fs::write(&token, "\n").expect("a file in our own directory");
     let upload = |to: &str| desk.show(&run(&["bundle", "upload", &file, "--to", to, "--token-file", &token]));
     for (to, message) in [
-        ("till-7:5080", "write it as `http://HOST:5080`"),
-        ("http://user:secret@till-7", "write it as `http://HOST:5080`"),
+        ("till-7:5080", "write it as `https://HOST:5080`"),
+        ("http://user:secret@till-7", "write it as `https://HOST:5080`"),
+        (
+            "http://till-7:5080",
+            "nothing was sent to http://till-7:5080: others on the network could read the token",
+        ),
         ("http://127.0.0.1:1", "`DIR/upload-token` holds no token"),
     ] {
         let text = upload(to);
