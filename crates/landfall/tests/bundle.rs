@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Output;
 
 use common::{landfall, run, shown};
+use landfall_core::bundle::trust::parse_key_document;
 use landfall_core::report::Inventory;
+use landfall_oci::bundle::signature::{HostKeys, PublicKey};
 use landfall_testkit::fake_registry::{FakeRegistry, FakeRegistryOptions};
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, gzip, multi_platform, oci_archive, zstd_frame};
 use qrcode::{EcLevel, QrCode};
@@ -832,4 +834,69 @@ fn an_upload_needs_an_address_a_token_and_a_host_that_answers() {
         let text = upload(to);
         assert!(text.contains(message), "{to}: {text}");
     }
+}
+
+#[test]
+fn a_made_key_signs_bundles_and_the_key_after_it_and_no_file_is_replaced() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let desk = mk_desk();
+    let (old, old_public) = (desk.path("key.pem"), desk.path("key.pub"));
+    let (new, new_public) = (desk.path("new.pem"), desk.path("half/new.pub"));
+    std::fs::create_dir(desk.path("half")).expect("a directory");
+    assert_done(&run(&["bundle", "keygen", &old]));
+    let made = [
+        "bundle",
+        "keygen",
+        &new,
+        "--public",
+        &new_public,
+        "--algorithm",
+        "ecdsa-p256",
+    ];
+    assert_done(&run(&made));
+    for (path, mode) in [(&old, 0o600), (&old_public, 0o644), (&new, 0o600), (&new_public, 0o644)] {
+        let found = std::fs::metadata(path).expect("a key").permissions().mode();
+        assert_eq!(found & 0o777, mode, "{path}");
+    }
+    let before = std::fs::read(&new).expect("a key");
+    for taken in [&new_public, &new] {
+        let again = run(&made);
+        assert_eq!(again.status.code(), Some(2), "{}", shown(&again));
+        let message = format!("the file `{taken}` is there already, and is not replaced");
+        assert!(shown(&again).contains(&message), "{}", shown(&again));
+        let _gone = std::fs::remove_file(&new_public);
+    }
+    assert_eq!(std::fs::read(&new).expect("a key"), before);
+    assert!(
+        !Path::new(&new_public).exists(),
+        "no public half of a key that was not written"
+    );
+    assert_done(&run(&[
+        "bundle",
+        "keygen",
+        &desk.path("other.pem"),
+        "--public",
+        &new_public,
+    ]));
+
+    assert_done(&desk.create("site.tar.zst", &["till"], &["--key", &old]));
+    let site = desk.path("site.tar.zst");
+    assert_done(&run(&["bundle", "verify", &site, "--public-key", &old_public]));
+    let refused = run(&["bundle", "verify", &site, "--public-key", &new_public]);
+    assert_eq!(refused.status.code(), Some(2), "{}", shown(&refused));
+
+    let document = desk.path("new-key.json");
+    let sign = ["bundle", "sign-key", &new_public, "--key", &old, "--to", &document];
+    assert_done(&run(&sign));
+    assert_eq!(run(&sign).status.code(), Some(2), "no document is replaced");
+    let key = |path: &str| PublicKey::parse(&std::fs::read_to_string(path).expect("a key")).expect("a public key");
+    let document = parse_key_document(&std::fs::read(&document).expect("a document")).expect("a key document");
+    let mut host = HostKeys::new([key(&old_public)], []).expect("keys of a host");
+    assert_eq!(
+        host.accept(&document).expect("a key that is taken"),
+        *key(&new_public).id()
+    );
+    let mut stranger = HostKeys::new([key(&new_public)], []).expect("keys of a host");
+    assert!(stranger.accept(&document).is_err());
 }
