@@ -507,6 +507,11 @@ fn what_is_damaged_is_named_listed_and_repaired() {
       needed by: ORIGIN/shop/till:1.0
     1 part damaged
     ");
+    let loaded = desk.show(&run(&load_arguments(&file, &desk.path("state"))[..7]));
+    assert!(
+        loaded.contains("\nfailed: ORIGIN/shop/till:1.0 of DIR/site.tar.zst\n  why: "),
+        "{loaded}"
+    );
     // The head is enough for a decision about trust, and it is whole.
     assert_done(&run(&["bundle", "verify", &file, "--head"]));
     assert_done(&desk.create("patch.tar.zst", &["till", "scale"], &["--only-blobs", &list]));

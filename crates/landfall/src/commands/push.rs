@@ -189,6 +189,7 @@ fn push_bundles(args: &PushArgs, options: &TransferOptions, context: &Context) -
         };
         transfers.push(Transfer {
             source: name.to_string(),
+            bundle: bundles.path_of(&name),
             destination: to.to_string(),
             opened: open(),
         });
@@ -240,6 +241,7 @@ impl PushSources<'_> {
         };
         Some(Transfer {
             source: from.to_string(),
+            bundle: self.bundles.path_of(&image.canonical),
             destination: to.to_string(),
             opened: open(),
         })

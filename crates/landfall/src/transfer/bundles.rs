@@ -73,6 +73,8 @@ pub(crate) fn staging_in_registry(
 pub(crate) struct OpenBundles {
     files: Vec<Arc<BundleFile>>,
     images: BTreeMap<ImageReference, ArchiveImage>,
+    /// The file of each image.
+    places: BTreeMap<ImageReference, Utf8PathBuf>,
     /// The paths, for messages.
     paths: Vec<Utf8PathBuf>,
 }
@@ -115,7 +117,9 @@ impl OpenBundles {
                     .iter()
                     .filter_map(|name| name.parse::<ImageReference>().ok())
                 {
-                    bundles.images.entry(name.canonical()).or_insert_with(|| image.clone());
+                    let name = name.canonical();
+                    bundles.places.entry(name.clone()).or_insert_with(|| path.clone());
+                    bundles.images.entry(name).or_insert_with(|| image.clone());
                 }
             }
         }
@@ -143,6 +147,11 @@ impl OpenBundles {
     /// Returns all images with their names.
     pub(crate) fn images(&self) -> impl Iterator<Item = (ImageReference, &ArchiveImage)> {
         self.images.iter().map(|(name, image)| (name.clone(), image))
+    }
+
+    /// Returns the path of the file that has an image.
+    pub(crate) fn path_of(&self, name: &ImageReference) -> Option<String> {
+        self.places.get(name).map(ToString::to_string)
     }
 
     /// Returns the source of an image, with the digest to ask for.

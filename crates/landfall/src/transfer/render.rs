@@ -46,7 +46,11 @@ pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> 
         );
     }
     for row in report.images.iter().filter(|row| row.state == TransferState::Failed) {
-        text.push_str(&format!("\nfailed: {}\n", row.destination));
+        // The store is the destination of all images of a bundle, and the bundle is what can be mended.
+        text.push_str(&match &row.bundle {
+            Some(bundle) => format!("\nfailed: {} of {bundle}\n", row.source),
+            None => format!("\nfailed: {}\n", row.destination),
+        });
         for (word, line) in [("why", &row.problem), ("fix", &row.fix)] {
             if let Some(line) = line {
                 text.push_str(&format!("  {word}: {line}\n"));
