@@ -117,6 +117,9 @@ impl Bundles {
         for opened in self.opened.values_mut() {
             opened.decide(host, active, ledger).await?;
         }
+        for opened in self.opened.values_mut() {
+            opened.observe(&host.store).await;
+        }
         self.offer();
         self.remember(ledger)?;
         self.show(host, ledger, problems).await;
@@ -147,15 +150,15 @@ impl Bundles {
     ) -> Vec<BundleStatus> {
         let mut problems = Vec::new();
         let mut seen = BTreeMap::new();
-        for Sighting { path, result } in sightings {
+        for Sighting { path, stamp, result } in sightings {
             match result {
-                Ok(file) => drop(seen.entry(file.id().clone()).or_insert((path, file))),
+                Ok(file) => drop(seen.entry(file.id().clone()).or_insert((path, stamp, file))),
                 Err(error) => problems.push(status_of_file(&path, &error)),
             }
         }
         let foreign = &self.foreign;
         let gone = self.opened.extract_if(.., |id, opened| match &opened.content {
-            Content::Own { .. } => seen.get(id).is_none_or(|(path, _)| *path != opened.path),
+            Content::Own { .. } => seen.get(id).is_none_or(|(path, ..)| *path != opened.path),
             Content::Foreign(_) => !foreign.has(&opened.path, id),
         });
         let gone: Vec<Opened> = gone.map(|(_, opened)| opened).collect();
@@ -167,9 +170,13 @@ impl Bundles {
             let content = Content::Foreign(Box::new(content));
             self.opened.entry(id).or_insert_with(|| Opened::new(path, content));
         }
-        for (id, (path, file)) in seen {
-            let Entry::Vacant(vacant) = self.opened.entry(id) else {
-                continue;
+        for (id, (path, stamp, file)) in seen {
+            let vacant = match self.opened.entry(id) {
+                Entry::Vacant(vacant) => vacant,
+                Entry::Occupied(mut known) => {
+                    known.get_mut().see(file, stamp);
+                    continue;
+                }
             };
             let message = format!(
                 "{}, {} bytes, id `{}`",
@@ -178,7 +185,7 @@ impl Bundles {
                 file.id()
             );
             host.note(EventReason::BundleFound, path.as_str(), message).await;
-            vacant.insert(Opened::new(path, Content::own(file)));
+            vacant.insert(Opened::own(path, file, stamp));
         }
         problems
     }
@@ -197,8 +204,10 @@ impl Bundles {
     ) -> anyhow::Result<Arc<OfferedBundles>> {
         self.supersede();
         let mut due = self.foreign.unread();
-        for opened in self.opened.values().filter(|opened| opened.is_taken()) {
-            if opened.content.source().is_none() && !opened.missing(&host.store).await.is_empty() {
+        let taken = self.opened.values_mut().filter(|opened| opened.is_taken());
+        for opened in taken.filter(|opened| opened.content.source().is_none()) {
+            opened.observe(&host.store).await;
+            if !opened.missing().is_empty() {
                 due.push(opened.path.clone());
             }
         }
@@ -218,6 +227,7 @@ impl Bundles {
                     if let Entry::Vacant(vacant) = self.opened.entry(id.clone()) {
                         let opened = vacant.insert(Opened::new(path.clone(), Content::Foreign(Box::new(content))));
                         opened.decide(host, active, ledger).await?;
+                        opened.observe(&host.store).await;
                     }
                     ForeignState::Read(id)
                 }
@@ -309,20 +319,20 @@ impl Bundles {
             let Some(opened) = self.opened.get_mut(&id).filter(|opened| opened.is_taken()) else {
                 continue;
             };
-            let missing = opened.missing(&host.store).await;
-            let (_, step) = next_step(&opened.facts(missing.len()));
+            opened.observe(&host.store).await;
+            let (_, step) = next_step(&opened.facts(opened.missing().len()));
             if matches!(step, BundleStep::Adopt | BundleStep::Serve) {
-                opened.adopt(host, active, &missing).await;
+                opened.adopt(host, active).await;
+                opened.observe(&host.store).await;
                 self.show_all(host, ledger).await;
             }
         }
         let taken = self.opened.values().filter(|opened| opened.is_taken());
         self.pushes.push(host, active, ledger, taken).await?;
         for opened in self.opened.values_mut() {
-            let missing = opened.missing(&host.store).await;
-            let (_, step) = next_step(&opened.facts(missing.len()));
+            let (_, step) = next_step(&opened.facts(opened.missing().len()));
             if step == BundleStep::WriteReceipt {
-                opened.write_receipt(host, missing).await;
+                opened.write_receipt(host).await;
             }
             if opened.is_done()
                 && let Content::Foreign(foreign) = &mut opened.content
@@ -341,7 +351,7 @@ impl Bundles {
         for path in &self.finished {
             let on_stick = self.opened.extract_if(.., |_, opened| opened.path.starts_with(path));
             for (_, mut opened) in on_stick {
-                self.released.push(opened.status(&host.store).await);
+                self.released.push(opened.status());
                 opened.withdraw_place();
             }
         }
@@ -399,9 +409,7 @@ impl Bundles {
     /// Shows all bundles in the status. Without `problems`, those of the last look stay.
     async fn show(&self, host: &Host, ledger: &LedgerFile, problems: Vec<BundleStatus>) {
         let mut bundles = problems;
-        for opened in self.opened.values() {
-            bundles.push(opened.status(&host.store).await);
-        }
+        bundles.extend(self.opened.values().map(Opened::status));
         for (id, known) in ledger
             .get()
             .bundles
@@ -433,7 +441,8 @@ fn is_below(path: &str, directory: &Utf8Path) -> bool {
 
 /// Drops a bundle whose file is gone. The content that was adopted stays.
 async fn leave(host: &Host, opened: &mut Opened) {
-    let missing = opened.missing(&host.store).await.len();
+    opened.observe(&host.store).await;
+    let missing = opened.missing().len();
     opened.withdraw_place();
     if missing > 0 && opened.is_taken() {
         let message = format!("it is gone, and {} of it are not here yet", counted(missing, "image"));
