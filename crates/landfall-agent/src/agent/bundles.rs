@@ -28,6 +28,7 @@ use landfall_core::wording::counted;
 use landfall_oci::content::place::Place;
 use landfall_registry::Registry;
 
+use self::courier::delete_old_receipts;
 use self::foreign::{ForeignContent, ForeignFiles, ForeignState, note_found, read_file};
 use self::keys::KeyDocuments;
 use self::opened::{Content, Opened, Served};
@@ -329,10 +330,12 @@ impl Bundles {
         }
         let taken = self.opened.values().filter(|opened| opened.is_taken());
         self.pushes.push(host, active, ledger, taken).await?;
+        let mut has_new_receipt = false;
         for opened in self.opened.values_mut() {
             let (_, step) = next_step(&opened.facts(opened.missing().len()));
             if step == BundleStep::WriteReceipt {
                 opened.write_receipt(host).await;
+                has_new_receipt = true;
             }
             if opened.is_done()
                 && let Content::Foreign(foreign) = &mut opened.content
@@ -340,6 +343,10 @@ impl Bundles {
                 // Its manifests are in memory, and nothing is left to be taken from it.
                 foreign.source = None;
             }
+        }
+        if has_new_receipt {
+            let (state_dir, here) = (host.state_dir.clone(), self.opened.keys().cloned().collect());
+            tokio::task::spawn_blocking(move || delete_old_receipts(&state_dir, &here)).await?;
         }
         let is_done = |path: &Utf8Path| {
             let mut on_stick = self.opened.values().filter(|opened| opened.path.starts_with(path));
