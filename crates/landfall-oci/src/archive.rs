@@ -73,6 +73,20 @@ pub fn may_be_archive(path: &Utf8Path) -> io::Result<bool> {
     Ok(is_tar || sniff_compression(beginning) != Compression::None)
 }
 
+/// Returns the size of the file of an archive of which [`open_archive`] makes a decompressed copy: one that is compressed,
+/// and has no seek table. `None` for others, also for pipes, whose size is not known. Blocks.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn size_to_copy(archive: &Utf8Path) -> io::Result<Option<u64>> {
+    match ArchiveInput::open(archive)? {
+        ArchiveInput::OnePass(_) if archive.is_file() || archive != "-" && !archive.exists() => {
+            FileSet::open_read(archive).map(|file| Some(file.len()))
+        }
+        ArchiveInput::OnePass(_) | ArchiveInput::InPlace(_) => Ok(None),
+    }
+}
+
 /// Lists the images of an archive, plain or compressed in any form of [`crate::decode`]; `-` is stdin, and any piece stands
 /// for the whole file [spec:bundles.pieces]. A compressed archive without a seek table, or one from a pipe, is first
 /// written to an unnamed file in `spool`; [`stream`] reads it without one. Layers of a `docker save` archive are read

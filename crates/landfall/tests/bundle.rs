@@ -475,10 +475,48 @@ fn a_compressed_archive_of_another_program_is_pushed_without_a_copy() {
         ]));
         let pushed = shelf.manifest("plan/quay.io/shop/till", "1.0");
         assert_eq!(pushed, Some(till.root_bytes()), "{file}");
-        // What is to be looked at before it is sent needs the copy.
-        let selective = push(&["--to", &to, "--image", "quay.io/shop/till:1.0"]);
+        // Within a bandwidth: the base layer alone takes a second.
+        let begun = jiff::Timestamp::now();
+        assert_done(&push(&["--to", &format!("{host}/slow"), "--bandwidth", "300000"]));
+        let took = jiff::Timestamp::now().duration_since(begun);
+        assert!(took > jiff::SignedDuration::from_millis(500), "{took:?}");
+        assert!(shelf.manifest("slow/quay.io/shop/till", "1.0").is_some(), "{file}");
+        // Of images that the key did not sign, nothing gets a name.
+        std::fs::write(path("key.pub"), PUBLIC_KEY).expect("a key");
+        let unsigned = push(&["--to", &format!("{host}/signed"), "--image-key", &path("key.pub")]);
+        assert_eq!(unsigned.status.code(), Some(2), "{}", shown(&unsigned));
+        assert!(
+            shown(&unsigned).contains("the image carries no signature"),
+            "{}",
+            shown(&unsigned)
+        );
+        let requests = shelf.requests();
+        let is_named = |path: &str| path.starts_with("/v2/signed/") && path.contains("/manifests/");
+        assert!(
+            !requests
+                .iter()
+                .any(|request| request.method == "PUT" && is_named(&request.path))
+        );
+        // For a part of it a copy is made, and told.
+        let part = ["--to", &to, "--image", "quay.io/shop/till:1.0"];
+        let selective = push(&part);
         assert_eq!(selective.status.code(), Some(2), "{}", shown(&selective));
         assert!(shown(&selective).contains("nowhere"), "{}", shown(&selective));
+        let common = [
+            "push",
+            "--bundle",
+            &file,
+            "--insecure",
+            &host,
+            "--progress",
+            "none",
+            "--dry-run",
+        ];
+        let looked = run(&[&common[..], &part].concat());
+        assert_done(&looked);
+        let told =
+            format!("`{file}` can be read only once, and a decompressed copy of it in `/tmp` takes more than its ");
+        assert!(shown(&looked).contains(&told), "{}", shown(&looked));
     }
 }
 

@@ -344,7 +344,7 @@ async fn write_blob(
                 offset,
             });
             let (sender, rest) = mpsc::channel(1);
-            let forwarded = forward(chunks, offset, sender, &digest, progress);
+            let forwarded = forward(chunks, offset, (staging, sender), &digest, progress);
             let ((), written) = future::join(forwarded, staging.write(&blob, offset, rest)).await;
             written.map_err(|error| TransferError {
                 attempt: format!("cannot copy `{digest}` out of `{archive}`"),
@@ -357,11 +357,12 @@ async fn write_blob(
     }
 }
 
-/// Passes chunks on without the first `offset` bytes, and reports them. The stream ends when this returns.
+/// Passes chunks on without the first `offset` bytes, within the bandwidth of the place, and reports them. The stream
+/// ends when this returns.
 async fn forward(
     mut chunks: Chunks,
     offset: u64,
-    to: mpsc::Sender<Result<Bytes, TransferError>>,
+    (staging, to): (&Staging, mpsc::Sender<Result<Bytes, TransferError>>),
     digest: &str,
     progress: &dyn ProgressSink,
 ) {
@@ -374,10 +375,13 @@ async fn forward(
         });
         match &rest {
             Ok(bytes) if bytes.is_empty() => continue,
-            Ok(bytes) => progress.progress(ProgressEvent::BlobAdvanced {
-                digest: digest.to_owned(),
-                bytes: bytes.len() as u64,
-            }),
+            Ok(bytes) => {
+                staging.pass(bytes.len()).await;
+                progress.progress(ProgressEvent::BlobAdvanced {
+                    digest: digest.to_owned(),
+                    bytes: bytes.len() as u64,
+                });
+            }
             Err(_) => {}
         }
         // The destination has failed, and tells so itself.
