@@ -29,7 +29,7 @@ use landfall_oci::content::place::Place;
 use landfall_registry::Registry;
 
 use self::courier::delete_old_receipts;
-use self::foreign::{ForeignContent, ForeignFiles, ForeignState, note_found, read_file};
+use self::foreign::{ForeignContent, ForeignFiles, ForeignPlace, ForeignState, note_found, read_file};
 use self::keys::KeyDocuments;
 use self::opened::{Content, Opened, Served};
 use self::pushing::Pushes;
@@ -66,6 +66,8 @@ pub(crate) struct Bundles {
     offered: Arc<OfferedBundles>,
     /// Mount points of sticks from which everything was taken. They are unmounted once nobody has a file of them open.
     finished: Vec<Utf8PathBuf>,
+    /// The embedded registry, while it is served.
+    registry: Option<Arc<Registry>>,
     /// Bundles on sticks that are done and not pulled yet, as the status shows them.
     released: Vec<BundleStatus>,
 }
@@ -82,8 +84,28 @@ impl Bundles {
             reported: BTreeMap::new(),
             offered: Arc::default(),
             finished: Vec::new(),
+            registry: None,
             released: Vec::new(),
         }
+    }
+
+    /// Returns true if there are files of other formats that nobody has read yet.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.foreign.unread().is_empty()
+    }
+
+    /// Serves a plain archive of another program in place, if the host takes it unsigned, until the result is dropped.
+    async fn serve_foreign(&self, host: &Host, active: &ActiveConfig, path: &Utf8Path) -> Option<Served> {
+        let has_server = self.registry.is_some() || active.settings.landfall.mirror.enable;
+        if !has_server || !self.foreign.is_trusted(path) {
+            return None;
+        }
+        let content = Arc::new(ForeignPlace::open(path, &host.state_dir).await?);
+        let place = Place::open(content, active.primary_names()).await;
+        let served = Served::add(place, host.places.clone(), self.registry.clone());
+        served
+            .inspect_err(|error| tracing::warn!(%path, %error, "an archive is not served in place"))
+            .ok()
     }
 
     /// Looks for bundles, decides about new ones, and returns those that images are taken from. A bundle that cannot be
@@ -221,6 +243,7 @@ impl Bundles {
             file.state = ForeignState::Now;
             self.opened.retain(|_, opened| opened.path != path);
             self.show_all(host, ledger).await;
+            let served = self.serve_foreign(host, active, &path).await;
             let state = match read_file(host, &sighting).await {
                 Ok(content) => {
                     let id = content.id.clone();
@@ -229,6 +252,8 @@ impl Bundles {
                         let opened = vacant.insert(Opened::new(path.clone(), Content::Foreign(Box::new(content))));
                         opened.decide(host, active, ledger).await?;
                         opened.observe(&host.store).await;
+                        // What was read has no name until it is adopted.
+                        opened.served = served.filter(|_| opened.is_taken());
                     }
                     ForeignState::Read(id)
                 }
@@ -280,24 +305,22 @@ impl Bundles {
     /// Lets the embedded registry and the node-local mirror serve the images of taken bundles out of their files, before
     /// they are adopted.
     pub(crate) async fn serve(&mut self, host: &Host, registry: Option<&Arc<Registry>>, active: &ActiveConfig) {
+        self.registry = registry.cloned();
         let has_server = registry.is_some() || active.settings.landfall.mirror.enable;
         for opened in self.opened.values_mut() {
-            let Content::Own { source, .. } = &opened.content else {
-                continue;
-            };
             // Also after it was adopted: an image that is damaged in the store is served all the same.
             let is_wanted = has_server && opened.is_taken();
-            match &mut opened.served {
-                None if is_wanted => {
+            match (&mut opened.served, &opened.content) {
+                (None, Content::Own { source, .. }) if is_wanted => {
                     let place = Place::open(Arc::new(source.clone()), active.primary_names()).await;
                     match Served::add(place, host.places.clone(), registry.cloned()) {
                         Ok(served) => opened.served = Some(served),
                         Err(error) => tracing::warn!(bundle = %opened.path, %error, "a bundle is not served in place"),
                     }
                 }
-                Some(served) if is_wanted => served.registry = registry.cloned(),
-                Some(_) => opened.withdraw_place(),
-                None => {}
+                (Some(served), _) if is_wanted => served.registry = registry.cloned(),
+                (Some(_), _) => opened.withdraw_place(),
+                (None, _) => {}
             }
         }
     }
@@ -342,6 +365,7 @@ impl Bundles {
             {
                 // Its manifests are in memory, and nothing is left to be taken from it.
                 foreign.source = None;
+                opened.withdraw_place();
             }
         }
         if has_new_receipt {

@@ -124,9 +124,12 @@ impl Served {
             registry,
         })
     }
+}
 
-    fn withdraw(self) {
-        match self.registry {
+/// The place is withdrawn also when a pass through its file is broken off.
+impl Drop for Served {
+    fn drop(&mut self) {
+        match &self.registry {
             Some(registry) => registry.remove_place(&self.place),
             None => self.places.remove(&self.place),
         }
@@ -245,8 +248,8 @@ impl Opened {
     pub(super) fn facts(&self, missing: usize) -> BundleFacts {
         let images = self.content.document().images.len();
         let adopted = images - missing.min(images);
-        // A file of another format is never served: what is here of it was adopted.
-        let is_servable = matches!(self.content, Content::Own { .. }) || adopted > 0;
+        // A file of another format is served while it is read, if at all: what is here of it was adopted.
+        let is_servable = matches!(self.content, Content::Own { .. }) || self.served.is_some() || adopted > 0;
         BundleFacts {
             file: FileState::Complete,
             trust: self.trust,
@@ -405,9 +408,7 @@ impl Opened {
 
     /// Takes the bundle out of registry and mirror: reads of it that are under way end.
     pub(super) fn withdraw_place(&mut self) {
-        if let Some(served) = self.served.take() {
-            served.withdraw();
-        }
+        self.served = None;
     }
 }
 
