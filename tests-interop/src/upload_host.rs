@@ -52,8 +52,9 @@ impl UploadHost {
         };
         let user_data = format!(
             "#cloud-config\nstylus:\n  managementMode: local\n  localUI:\n    port: {}\n  imageRedirectWebhook:\n    enable: \
-             false\nlandfall:\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n  primary:\n    endpoint: \
+             false\nlandfall:\n  listen: 0.0.0.0:{}\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n  primary:\n    endpoint: \
              127.0.0.1:{}\n",
+            host.port,
             host.port,
             free_port()
         );
@@ -101,6 +102,18 @@ impl UploadHost {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns the address of the status API with TLS.
+    #[must_use]
+    pub fn secure_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns the certificate of the status API's authority.
+    #[must_use]
+    pub fn authority_file(&self) -> Utf8PathBuf {
+        self.state_dir().join("api/ca.crt")
     }
 
     /// Returns the answer of curl for a path of the status API, with further arguments; `None` if there is none.

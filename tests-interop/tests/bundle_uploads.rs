@@ -1,5 +1,5 @@
-//! Uploads and receipts by the lines of the guide: curl sends a bundle, openssl verifies the receipt, and `landfall bundle upload`
-//! does the same as curl.
+//! Uploads and receipts by the lines of the guide: curl sends a bundle over TLS, openssl verifies the receipt, and
+//! `landfall bundle upload` does the same as curl.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::process::Command;
@@ -13,7 +13,7 @@ use landfall_tests_interop::upload_host::UploadHost;
 
 const HEADING: &str = "### Over the network";
 /// Address of the host in the guide.
-const ADDRESS: &str = "http://till-7:5080";
+const ADDRESS: &str = "https://till-7:5080";
 
 /// Returns the blocks of shell lines of the section.
 fn blocks_of_the_guide() -> Vec<String> {
@@ -35,17 +35,30 @@ fn run_lines(desk: &BundleDesk, host: &UploadHost, lines: &str) -> Finished {
     command
         .args([
             "-euc",
-            &format!("set -o pipefail\n{}", lines.replace(ADDRESS, &host.url())),
+            &format!("set -o pipefail\n{}", lines.replace(ADDRESS, &host.secure_url())),
         ])
         .env("PATH", format!("{own}:{path}"))
         .current_dir(desk.directory());
     run(command)
 }
 
+/// Returns lines of the guide, in which the status is that of this host. Its agent may still be at work, which is an
+/// exit status of 1.
+fn on_host(host: &UploadHost, lines: &str) -> String {
+    let here = format!("landfall status --state-dir {}", host.state_dir());
+    let lines = lines.lines().map(|line| match line.strip_prefix("landfall status") {
+        Some(rest) if rest.starts_with(" |") => format!("({here} || true){rest}\n"),
+        Some(rest) => format!("landfall status{} || true\n", rest.split("  ").next().unwrap_or(rest)),
+        None => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
 fn mk_host(desk: &BundleDesk) -> UploadHost {
     let mut host = UploadHost::new();
     host.start();
     fs_err::copy(host.token_file(), desk.path("upload-token")).unwrap();
+    fs_err::copy(host.authority_file(), desk.path("till-7.crt")).unwrap();
     host
 }
 
@@ -91,11 +104,17 @@ fn the_lines_of_the_guide_upload_a_bundle_and_verify_its_receipt() {
         .unwrap();
     let changed = run_lines(&desk, &by_curl, openssl);
     assert_ne!(changed.code(), Some(0), "{changed}");
-    let again = run_lines(&desk, &by_curl, find("landfall bundle upload")).succeeded();
+    let again = run_lines(&desk, &by_curl, &on_host(&by_curl, find("landfall bundle upload"))).succeeded();
     assert!(again.stdout().contains("complete"), "{again}");
 
     let by_landfall = mk_host(&desk);
-    drop(run_lines(&desk, &by_landfall, find("landfall bundle upload")).succeeded());
+    let uploaded = run_lines(
+        &desk,
+        &by_landfall,
+        &on_host(&by_landfall, find("landfall bundle upload")),
+    )
+    .succeeded();
+    assert!(uploaded.stdout().contains("\nStatus API    https://"), "{uploaded}");
     assert!(fs_err::read(by_landfall.content().join("site.tar.zst")).unwrap() == bytes);
 }
 
@@ -105,7 +124,7 @@ fn two_clients_at_once_upload_one_file() {
     let original = desk.bundle("site.tar.zst", &[]);
     let host = mk_host(&desk);
     let line = format!(
-        "landfall bundle upload site.tar.zst --to {ADDRESS} --token-file upload-token --range-size 65536 -o json"
+        "landfall bundle upload site.tar.zst --to {ADDRESS} --ca till-7.crt --token-file upload-token --range-size 65536 -o json"
     );
     let both = run_lines(&desk, &host, &format!("{line} >one.json & {line} >two.json; wait $!")).succeeded();
     let sent = |name: &str| -> u64 {
@@ -123,7 +142,8 @@ fn another_file_of_the_same_name_is_not_mixed_in() {
     let desk = BundleDesk::new();
     let original = desk.bundle("site.tar.zst", &[]);
     let host = mk_host(&desk);
-    let upload = format!("landfall bundle upload site.tar.zst --to {ADDRESS} --token-file upload-token");
+    let upload =
+        format!("landfall bundle upload site.tar.zst --to {ADDRESS} --ca till-7.crt --token-file upload-token");
     let planned = run_lines(&desk, &host, &format!("{upload} --dry-run -o json")).succeeded();
     assert!(planned.stdout().contains("\"planned\""), "{planned}");
     assert!(host.uploads().is_empty());

@@ -4,6 +4,7 @@
 
 mod problem;
 mod receipts;
+mod transport;
 mod uploads;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ const BODY_LIMIT: usize = 16 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) use self::receipts::ReceiptApi;
+pub(crate) use self::transport::require_encryption;
 pub(crate) use self::uploads::UploadApi;
 
 /// The data that the API shows.

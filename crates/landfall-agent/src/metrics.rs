@@ -261,6 +261,10 @@ impl Metrics {
             ("webhook", end_of(&status.webhook)),
             ("webhook-authority", authority),
             ("primary", end_of(&status.primary)),
+            (
+                "status-api",
+                status.remote_api.as_ref().map(|api| api.certificate_expires),
+            ),
         ] {
             if let Some(end) = end {
                 self.certificates

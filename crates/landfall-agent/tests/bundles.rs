@@ -4,7 +4,9 @@
 
 mod common;
 
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::Utf8Path;
 use common::agent::{Agent, wait_for, wait_for_running};
@@ -16,7 +18,7 @@ use landfall_core::bundle::trust::render_key_document;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::Inventory;
 use landfall_core::settings::Compat;
-use landfall_core::status::{BundleStatus, EventReason, NoProgress, Phase};
+use landfall_core::status::{AgentStatus, BundleStatus, EventReason, NoProgress, Phase};
 use landfall_net::tls::{TlsPolicy, client_config};
 use landfall_oci::bundle::BundleOptions;
 use landfall_oci::bundle::signature::{HostKeys, PublicKey, receipt_signature_name, verify_receipt};
@@ -385,6 +387,62 @@ async fn of_a_bundle_that_vanishes_the_status_lists_the_rest() {
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(offline.site.run().await, AgentOutcome::Running);
     assert_eq!(offline.bundle("site.tar.zst").phase, BundlePhase::Receipt);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_bytes_of_a_bundle_are_not_read_again_until_its_file_changes() {
+    let offline = Offline::new(&[]);
+    let path = offline.content().join("site.tar.zst");
+    let mut images = all_images();
+    images[3].1 = large_image();
+    write_bundle(&path, &images, BundleOptions::default()).await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let agent = Agent::start(&offline.site).await;
+    wait_for_running(&offline.site).await;
+    let of_site = |status: &AgentStatus| -> Option<BundleStatus> {
+        let mut bundles = status.bundles.iter();
+        bundles.find(|bundle| bundle.path == path).cloned()
+    };
+    wait_for(&offline.site, "the problem", |status| {
+        of_site(status).is_some_and(|bundle| bundle.problem.is_some())
+    })
+    .await;
+
+    // The bytes are right, and nothing shows that they changed.
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(&[bytes[middle] ^ 1], middle as u64).unwrap();
+    file.set_modified(modified).unwrap();
+    let other = [("example.io/other:1", small_image("other"))];
+    write_bundle(
+        &offline.content().join("other.tar.zst"),
+        &other,
+        BundleOptions::default(),
+    )
+    .await;
+    let has_receipt = |bundle: &BundleStatus| bundle.phase == BundlePhase::Receipt;
+    wait_for(&offline.site, "the receipt of the other one", |status| {
+        status
+            .bundles
+            .iter()
+            .any(|bundle| bundle.path.ends_with("other.tar.zst") && has_receipt(bundle))
+    })
+    .await;
+    let still = of_site(&offline.site.status()).unwrap();
+    assert_eq!((still.phase, still.adopted), (BundlePhase::Adopting, 3), "{still:?}");
+    let problem = still.problem.unwrap();
+    assert!(problem.contains("`example.io/extra:1` cannot be adopted"), "{problem}");
+
+    // As a repair does.
+    file.set_modified(modified + Duration::from_secs(1)).unwrap();
+    wait_for(&offline.site, "the receipt", |status| {
+        of_site(status).is_some_and(|bundle| has_receipt(&bundle))
+    })
+    .await;
+    agent.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

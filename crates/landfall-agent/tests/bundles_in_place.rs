@@ -7,7 +7,7 @@ mod common;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::agent::{Agent, http_client, redirected_image, wait_for};
 use common::bundles::{Offline, all_images, write_bundle};
@@ -15,7 +15,7 @@ use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::status::{ProgressEvent, ProgressSink};
 use landfall_oci::bundle::BundleOptions;
 use landfall_oci::header_names::IN_PLACE;
-use landfall_testkit::image_builder::{ImageFixture, small_image};
+use landfall_testkit::image_builder::{ImageFixture, oci_archive, small_image};
 
 /// The time limit for the end of one image.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,6 +32,23 @@ impl ProgressSink for Gate {
         if let ProgressEvent::ImageFinished { image } = event {
             // The test is over once nobody listens.
             drop(self.complete.send(image));
+            let _over = tokio::task::block_in_place(|| self.go_on.lock().unwrap().recv());
+        }
+    }
+}
+
+/// Stops the agent once, when a blob is complete.
+#[derive(Debug)]
+struct BlobGate {
+    complete: Sender<()>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl ProgressSink for BlobGate {
+    fn progress(&self, event: ProgressEvent) {
+        if let ProgressEvent::BlobFinished { .. } = event
+            && self.complete.send(()).is_ok()
+        {
             let _over = tokio::task::block_in_place(|| self.go_on.lock().unwrap().recv());
         }
     }
@@ -80,6 +97,38 @@ async fn pull(base: &str, namespace: &str, image: &ImageFixture, tag: &str) -> O
         assert!(content.is_none_or(|(_, content)| *content == bytes), "{path}");
     }
     Some(in_place)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_plain_archive_of_another_tool_is_served_in_place_while_it_is_read() {
+    let offline = Offline::new(&["  mirror: {enable: true}"]);
+    let images = all_images();
+    let named: Vec<_> = images.iter().map(|(name, image)| (*name, image)).collect();
+    let archive = offline.content().join("exported.tar");
+    std::fs::write(&archive, oci_archive(&named)).unwrap();
+    let file = std::fs::File::options().write(true).open(&archive).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(3600))
+        .unwrap();
+    let (complete, seen) = channel();
+    let (go_on, gone_on) = channel();
+    let gate = BlobGate {
+        complete,
+        go_on: Mutex::new(gone_on),
+    };
+    let options = offline.site.options().await;
+    let mirror = options.listeners.mirror.as_ref().unwrap().local_addr().unwrap();
+    let agent = Agent::start_with_progress(options, Arc::new(gate));
+    tokio::task::block_in_place(|| seen.recv_timeout(PATIENCE)).unwrap();
+    // One blob is in the store, and no image has a name.
+    let base = format!("http://{mirror}/v2/library/nginx");
+    let found = pull(&base, "?ns=docker.io", &small_image("nginx"), "1.27").await;
+    assert!(found.is_some_and(|in_place| in_place >= 3), "{found:?}");
+    drop((seen, go_on));
+    wait_for(&offline.site, "the receipt", |status| {
+        status.bundles.iter().any(|bundle| bundle.phase == BundlePhase::Receipt)
+    })
+    .await;
+    agent.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -4,17 +4,22 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::agent::{Agent, wait_for, wait_for_running};
 use common::{Differences, Site};
 use landfall_agent::AgentOutcome;
-use landfall_core::status::{EventReason, Phase};
+use landfall_core::status::{AgentStatus, EventReason, Phase};
+use landfall_net::tls::{Fingerprint, TlsPolicy, client_config, client_config_pinned};
 use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
 use landfall_registry::directories::RegistryDirs;
 use landfall_registry::inspect::RegistryInspector;
 use landfall_testkit::image_builder::small_image;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 fn reasons(site: &Site, reason: EventReason) -> Vec<String> {
     let events = site.events();
@@ -299,13 +304,78 @@ async fn status_is_shown_under_an_address_and_to_no_other_name() {
         ("evil.example@127.0.0.1", "400"),
         ("", "400"),
     ] {
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!("GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let answer = ask_status(&mut stream, host).await;
         assert_eq!(answer.get(9..12), Some(status), "{host}: {answer}");
         assert!(answer.contains("x-content-type-options: nosniff"), "{host}");
     }
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_api_beyond_loopback_speaks_tls_with_an_authority_that_the_status_names() {
+    let site = Site::new();
+    let listen = Differences {
+        more: vec!["  listen: 0.0.0.0:5080".to_owned()],
+        ..Differences::default()
+    };
+    site.write_user_data(&listen);
+    std::fs::create_dir_all(site.path("root/proc/sys/kernel")).unwrap();
+    std::fs::write(site.path("root/proc/sys/kernel/hostname"), "till-7\n").unwrap();
+    let options = site.options().await;
+    let address = options.listeners.status.as_ref().unwrap().local_addr().unwrap();
+    let agent = Agent::start_with(options);
+    let remote = running_status(&site).await.remote_api.unwrap();
+    let authority = std::fs::read_to_string(&remote.ca_file).unwrap();
+    assert_eq!(Fingerprint::of_pem(&authority).unwrap().to_string(), remote.fingerprint);
+    // A client with the authority's file checks the name, one with the fingerprint does not.
+    let by_file = || {
+        let certificates = vec![authority.clone()];
+        client_config(&TlsPolicy {
+            insecure: false,
+            certificates,
+        })
+        .unwrap()
+    };
+    let by_pin = || client_config_pinned(remote.fingerprint.parse().unwrap());
+    for (name, config, is_trusted) in [
+        ("till-7", by_file(), true),
+        ("127.0.0.1", by_file(), true),
+        ("till-8", by_file(), false),
+        ("till-8", by_pin(), true),
+    ] {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let server = ServerName::try_from(name).unwrap();
+        let connected = TlsConnector::from(Arc::new(config)).connect(server, stream).await;
+        assert_eq!(connected.is_ok(), is_trusted, "{name}: {connected:?}");
+        if let Ok(mut stream) = connected {
+            let answer = ask_status(&mut stream, "till-7").await;
+            assert_eq!(answer.get(9..12), Some("200"), "{answer}");
+        }
+    }
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    let answer = ask_status(&mut plain, "127.0.0.1:5080").await;
+    assert_eq!(answer.get(9..12), Some("200"), "a script on the host: {answer}");
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+
+    // The authority stays, so clients that know it go on.
+    let agent = Agent::start(&site).await;
+    let again = running_status(&site).await.remote_api.unwrap();
+    assert_eq!(again.fingerprint, remote.fingerprint);
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}
+
+async fn running_status(site: &Site) -> AgentStatus {
+    wait_for_running(site).await;
+    site.status()
+}
+
+async fn ask_status(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), host: &str) -> String {
+    let request = format!("GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let sent = stream.write_all(request.as_bytes()).await;
+    sent.expect("the status API takes a request");
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer).await;
+    read.expect("the status API answers");
+    answer
 }

@@ -4,6 +4,7 @@ pub mod adoption;
 pub mod document;
 pub mod foreign;
 pub mod frame;
+pub mod kept_receipts;
 pub mod pieces;
 pub mod policy;
 pub mod receipt;

@@ -100,6 +100,9 @@ pub struct AgentStatus {
     /// The URL of the status API, while it serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<String>,
+    /// The status API as other machines reach it, while it listens beyond loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_api: Option<RemoteApiStatus>,
     /// The time at which this phase began.
     #[schemars(with = "String")]
     pub since: Timestamp,
@@ -227,6 +230,7 @@ impl AgentStatus {
             pid: None,
             version: None,
             api: None,
+            remote_api: None,
             since: now,
             updated: now,
             configuration: None,
@@ -277,6 +281,21 @@ pub struct ServingStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub certificate_expires: Option<Timestamp>,
+}
+
+/// The status API for other machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteApiStatus {
+    /// The URL.
+    pub url: String,
+    /// The file with the CA that signed its certificate. No other service has this CA.
+    pub ca_file: String,
+    /// The SHA-256 of that CA's certificate, by which clients may know this host.
+    pub fingerprint: String,
+    /// The time at which its certificate expires.
+    #[schemars(with = "String")]
+    pub certificate_expires: Timestamp,
 }
 
 /// The cluster that the webhook is registered at.

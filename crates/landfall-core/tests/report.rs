@@ -255,6 +255,7 @@ fn every_report_follows_its_schema_and_holds_no_password() {
     };
     let transfer = TransferRow {
         source: "nginx".to_owned(),
+        bundle: None,
         destination: "reg/nginx:1".to_owned(),
         state: TransferState::Copied,
         digest: None,

@@ -9,6 +9,7 @@
 //! - A file always has either its old or its new content. It has its final mode before it has content.
 //! - Every call to containerd and every command has a timeout.
 
+pub mod addresses;
 pub mod containerd;
 pub mod facts;
 pub mod files;

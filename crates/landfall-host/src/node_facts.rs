@@ -35,8 +35,10 @@ const FILES_MAX: usize = 64;
 /// The kubelet's flags for its configuration and for the directory of more of it.
 const CONFIG_FLAG: &str = "config";
 const DROP_INS_FLAG: &str = "config-dir";
-/// Directory in which K3s keeps the configuration of its kubelet.
-const K3S_DROP_INS: &str = "/var/lib/rancher/k3s/agent/etc/kubelet.conf.d";
+/// Directory in which K3s and RKE2 keep the configuration of their kubelet, below their directory of data.
+const DISTRIBUTION_DROP_INS: &str = "agent/etc/kubelet.conf.d";
+/// The flag of K3s and RKE2 for their directory of data.
+const DATA_FLAG: &str = "data-dir";
 
 /// Looks at the programs that read mirror files.
 ///
@@ -216,8 +218,12 @@ pub fn find_kubelet_config(root: &HostRoot) -> Vec<KubeletConfigFile> {
         }
         ProcessSettings::Texts(texts) => {
             let last = |flag| texts.iter().rev().find_map(|text| kubelet_argument(text, flag));
-            // K3s writes its own settings as drop-ins.
-            let drop_ins = last(DROP_INS_FLAG).unwrap_or_else(|| Utf8PathBuf::from(K3S_DROP_INS));
+            // K3s and RKE2 write their own settings as drop-ins.
+            let drop_ins = last(DROP_INS_FLAG).unwrap_or_else(|| {
+                let data = texts.iter().rev().find_map(|text| data_directory(text));
+                let data = data.unwrap_or_else(|| format!("/var/lib/rancher/{}", kubelet.reader).into());
+                data.join(DISTRIBUTION_DROP_INS)
+            });
             (last(CONFIG_FLAG), Some(drop_ins))
         }
     };
@@ -260,6 +266,22 @@ fn kubelet_argument(text: &str, flag: &str) -> Option<Utf8PathBuf> {
     None
 }
 
+/// Returns the directory of data that a command line of K3s or RKE2 names, or their configuration: `--data-dir DIR`,
+/// `--data-dir=DIR`, `data-dir: DIR`.
+fn data_directory(text: &str) -> Option<Utf8PathBuf> {
+    let mut parts = text.match_indices(DATA_FLAG).filter_map(|(at, flag)| {
+        // A commented line is none, and another flag ends with the same word.
+        let line = text[..at].rsplit('\n').next().unwrap_or_default();
+        let before = line.strip_suffix("--").unwrap_or(line);
+        let is_flag = before.is_empty() || before.ends_with(char::is_whitespace);
+        let rest = text[at + flag.len()..].trim_start_matches(['=', ':', ' ', '"', '\'']);
+        let value = rest.split(|letter: char| letter.is_whitespace() || "\"'".contains(letter));
+        let value = value.into_iter().next().filter(|value| value.starts_with('/'))?;
+        (is_flag && !line.contains('#')).then(|| Utf8PathBuf::from(value))
+    });
+    parts.next()
+}
+
 /// Returns the program that contains the kubelet, and its flags.
 fn find_flags(root: &HostRoot) -> Option<(String, PluginFlags)> {
     let process = find_process(root)?;
@@ -281,14 +303,14 @@ fn find_flags(root: &HostRoot) -> Option<(String, PluginFlags)> {
 
 /// A process that contains a kubelet.
 struct KubeletProcess {
-    /// `kubelet` or `k3s`.
+    /// `kubelet`, `k3s` or `rke2`.
     reader: String,
     settings: ProcessSettings,
 }
 
 enum ProcessSettings {
     Arguments(Vec<String>),
-    /// The command line of K3s, and its files. Later texts count more.
+    /// The command line of K3s or RKE2, and their files. Later texts count more.
     Texts(Vec<String>),
 }
 
@@ -316,10 +338,12 @@ fn find_process(root: &HostRoot) -> Option<KubeletProcess> {
                 });
             }
             Some("k3s") => distribution = Some(("k3s", line.clone())),
+            Some("rke2") => distribution = Some(("rke2", line.clone())),
             _ => {}
         }
     }
-    // The kubelet of K3s is a part of its process: the flags are in its configuration.
+    // The kubelet of K3s is a part of its process, and RKE2 has none until its containerd runs: the flags are in the
+    // configuration.
     let (name, line) = distribution?;
     let directory = Utf8PathBuf::from(format!("/etc/rancher/{name}"));
     let mut texts = vec![line.replace('\0', " ")];

@@ -201,6 +201,12 @@ fn params(subject: &str, validity: Validity) -> CertificateParams {
     params
 }
 
+/// Returns true if a certificate can be issued for this name: a DNS name or an IP address.
+#[must_use]
+pub fn is_certificate_name(name: &str) -> bool {
+    alternative_name(name).is_ok()
+}
+
 fn alternative_name(name: &str) -> Result<SanType, CertificateError> {
     let wrong = || CertificateError::Name { name: name.to_owned() };
     let bare = name

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use camino::Utf8Path;
 use fs_err as fs;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 
 const NEW_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
@@ -39,12 +40,61 @@ fn replace_file_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Resul
     let directory = fs::File::open(directory_of(path))?;
     let aside = format!("{name}.new");
     match rustix::fs::unlinkat(&directory, aside.as_str(), AtFlags::empty()) {
-        Err(error) if error != rustix::io::Errno::NOENT => return Err(failed(error.into())),
+        Err(error) if error != Errno::NOENT => return Err(failed(error.into())),
         _ => {}
     }
     let file = rustix::fs::openat(&directory, aside.as_str(), NEW_FILE, Mode::from_raw_mode(mode))
         .map_err(|error| failed(error.into()))?;
     write_and_rename(directory.as_fd(), &aside, file, name, bytes).map_err(failed)
+}
+
+/// Creates a file that only the owner can read, from its creation. A file that is there is not replaced.
+///
+/// # Errors
+/// Returns an error if the system refuses, `AlreadyExists` if the name is taken.
+pub fn create_private_file(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    create_file_with_mode(path, bytes, Mode::RUSR | Mode::WUSR)
+}
+
+/// Creates a file. One that is there is not replaced.
+///
+/// # Errors
+/// See [`create_private_file`].
+pub fn create_file(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    create_file_with_mode(path, bytes, Mode::from_raw_mode(0o644))
+}
+
+fn create_file_with_mode(path: &Utf8Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot create file `{path}`: {error}"));
+    let name = path
+        .file_name()
+        .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let directory = fs::File::open(directory_of(path))?;
+    let (temporary, file) = create_temporary(directory.as_fd(), name).map_err(failed)?;
+    let mut file = std::fs::File::from(file);
+    let written = file.write_all(bytes).and_then(|()| {
+        rustix::fs::fchmod(&file, mode)?;
+        file.sync_all()?;
+        Ok(rename_to_new(directory.as_fd(), &temporary, name)?)
+    });
+    if written.is_err() {
+        remove_temporary(directory.as_fd(), &temporary);
+    }
+    written.map_err(failed)?;
+    Ok(rustix::fs::fsync(&directory)?)
+}
+
+/// Renames a file of a directory, unless the new name is taken.
+fn rename_to_new(directory: BorrowedFd<'_>, from: &str, to: &str) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        // NFS knows no such rename, and FAT no link.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())?;
+            remove_temporary(directory, from);
+            Ok(())
+        }
+        renamed => renamed,
+    }
 }
 
 /// Replaces a file of an open directory. Only the owner can open the new file until `prepare` has set its mode and
@@ -75,7 +125,7 @@ fn create_temporary(directory: BorrowedFd<'_>, name: &str) -> io::Result<(String
         let temporary = format!(".{name}.{}-{number}.landfall", std::process::id());
         match rustix::fs::openat(directory, temporary.as_str(), NEW_FILE, Mode::RUSR | Mode::WUSR) {
             // A killed process with the same id left this file.
-            Err(rustix::io::Errno::EXIST) => {}
+            Err(Errno::EXIST) => {}
             other => return Ok((temporary, other?)),
         }
     }

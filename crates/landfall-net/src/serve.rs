@@ -1,7 +1,7 @@
 //! Serves a router on a listener that the caller has bound with [`listen`]. The registry, the webhook and the status API
 //! use it.
 //!
-//! The server speaks plain HTTP or TLS, HTTP/1.1 and HTTP/2. It limits the number of connections, in all and of each
+//! The server speaks plain HTTP or TLS, or both on one port, HTTP/1.1 and HTTP/2. It limits the number of connections, in all and of each
 //! client, the size of heads, and the time that it waits for a client. At shutdown it drains: it accepts no new
 //! connection, closes idle ones, and lets requests in flight finish within a deadline.
 //!
@@ -19,6 +19,7 @@ pub mod request_body;
 pub mod slots;
 pub mod stall;
 pub mod tls;
+pub mod transport;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -43,6 +44,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -52,7 +54,7 @@ use crate::serve::host::violation;
 use crate::serve::in_flight::{InFlightRequests, TimeoutReason, TrackedBody};
 use crate::serve::slots::Slot;
 use crate::serve::stall::{TimedBody, TimedStream, slow_client_error, with_timeout};
-use crate::serve::tls::CertificateSlot;
+use crate::serve::transport::{Encryption, Transport, begins_with_tls};
 
 pub use crate::serve::limits::{HEAD_BYTES_MAX, ServeLimits};
 pub use crate::serve::listen::listen;
@@ -98,15 +100,19 @@ pub struct Drained {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` is cancelled, then drains. Requests carry the peer's address as axum's
-/// `ConnectInfo<SocketAddr>`. Dropping the future closes all connections at once.
+/// `ConnectInfo<SocketAddr>`, and their [`Transport`]. Dropping the future closes all connections at once.
 pub async fn serve(
     listener: TcpListener,
-    certificate: Option<Arc<CertificateSlot>>,
+    encryption: impl Into<Encryption>,
     http: Http,
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) -> Drained {
-    let acceptor = certificate.map(|slot| slot.acceptor());
+    let acceptance = match encryption.into() {
+        Encryption::Off => Acceptance::Plain,
+        Encryption::On(certificate) => Acceptance::Tls(certificate.acceptor()),
+        Encryption::Detected(certificate) => Acceptance::Detected(certificate.acceptor()),
+    };
     let slots = ConnectionSlots::new(limits);
     let mut tasks = JoinSet::new();
     loop {
@@ -132,7 +138,7 @@ pub async fn serve(
         };
         let slots = slots.clone();
         let http = http.clone();
-        let acceptor = acceptor.clone();
+        let acceptance = acceptance.clone();
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             let taken = match place {
@@ -146,7 +152,7 @@ pub async fn serve(
                 }
             };
             let slot = taken.slot().clone();
-            let served = serve_connection(stream, peer, slot.clone(), acceptor, http, limits, shutdown);
+            let served = serve_connection(stream, peer, slot.clone(), acceptance, http, limits, shutdown);
             tokio::select! {
                 served = served => if let Err(error) = served {
                     tracing::debug!(%peer, %error, "connection ended");
@@ -162,11 +168,19 @@ pub async fn serve(
     Drained { abandoned }
 }
 
+/// First step with a new connection.
+#[derive(Clone)]
+enum Acceptance {
+    Plain,
+    Tls(TlsAcceptor),
+    Detected(TlsAcceptor),
+}
+
 async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
     slot: Arc<Slot>,
-    acceptor: Option<tokio_rustls::TlsAcceptor>,
+    acceptance: Acceptance,
     http: Http,
     limits: ServeLimits,
     shutdown: CancellationToken,
@@ -176,8 +190,17 @@ async fn serve_connection(
         Http::Plain(router) => (None, router),
         Http::Fast(fast, router) => (Some(fast), router),
     };
+    let acceptor = match acceptance {
+        Acceptance::Plain => None,
+        Acceptance::Tls(acceptor) => Some(acceptor),
+        Acceptance::Detected(acceptor) => {
+            let is_tls = with_timeout(limits.header, begins_with_tls(&stream)).await?;
+            is_tls.then_some(acceptor)
+        }
+    };
     match acceptor {
         None => {
+            let transport = Transport::of_plain(stream.local_addr()?, peer);
             let unserved = match fast {
                 None => Some((BytesMut::new(), stream)),
                 Some(fast) => fast.serve(stream, peer, &slot, limits, &shutdown).await?,
@@ -186,20 +209,44 @@ async fn serve_connection(
                 return Ok(());
             };
             let stream = TimedStream::with_prefix(prefix, stream, limits.stall);
-            serve_http(stream, Protocol::Http1, (peer, slot), router, limits, shutdown).await
+            serve_http(
+                stream,
+                Protocol::Http1,
+                (peer, transport, slot),
+                router,
+                limits,
+                shutdown,
+            )
+            .await
         }
         Some(acceptor) => {
             let stream = BufReader::with_capacity(TLS_READ_BYTES, stream);
             let mut stream = with_timeout(limits.handshake, acceptor.accept(stream)).await?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                 let stream = TimedStream::with_prefix(BytesMut::new(), stream, limits.stall);
-                return serve_http(stream, Protocol::Http1, (peer, slot), router, limits, shutdown).await;
+                return serve_http(
+                    stream,
+                    Protocol::Http1,
+                    (peer, Transport::Tls, slot),
+                    router,
+                    limits,
+                    shutdown,
+                )
+                .await;
             }
             // hyper has no timeout for the preface.
             let mut preface = BytesMut::zeroed(HTTP2_PREFACE_LENGTH);
             with_timeout(limits.header, stream.read_exact(&mut preface)).await?;
             let stream = TimedStream::with_prefix(preface, stream, limits.stall);
-            serve_http(stream, Protocol::Http2, (peer, slot), router, limits, shutdown).await
+            serve_http(
+                stream,
+                Protocol::Http2,
+                (peer, Transport::Tls, slot),
+                router,
+                limits,
+                shutdown,
+            )
+            .await
         }
     }
 }
@@ -224,7 +271,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 async fn serve_http(
     stream: TimedStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     protocol: Protocol,
-    (peer, slot): (SocketAddr, Arc<Slot>),
+    (peer, transport, slot): (SocketAddr, Transport, Arc<Slot>),
     router: Router,
     limits: ServeLimits,
     shutdown: CancellationToken,
@@ -236,6 +283,7 @@ async fn serve_http(
         let forbidden = violation(request.version(), request.headers());
         let mut request = request.map(|body| Body::new(TimedBody::new(body, limits.stall)));
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(transport);
         let mut router = router.clone();
         async move {
             let mut answer: Response = match forbidden {

@@ -1,21 +1,24 @@
 //! Trust in TLS peers: decides which certificates are trusted. It opens no connections.
 
 mod certs_d;
+mod fingerprint;
 mod problem;
 mod verifier;
 
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 use crate::tls::verifier::CertificateVerifier;
 
 pub use crate::tls::certs_d::{
     ClientIdentity, DirectoryProblem, RegistryCertificates, USUAL_CERTIFICATE_ROOTS, load_registry_certificates,
 };
+pub use crate::tls::fingerprint::{Fingerprint, FingerprintError};
 pub use crate::tls::problem::CertificateProblem;
 
 /// Verification of a registry's certificate.
@@ -53,9 +56,6 @@ pub fn client_config(policy: &TlsPolicy) -> Result<ClientConfig, CertificateProb
 /// Returns an error if a certificate cannot be used.
 pub fn client_config_with(policy: &TlsPolicy, own: &RegistryCertificates) -> Result<ClientConfig, CertificateProblem> {
     let provider = crypto_provider();
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .expect("the provider supports the default protocol versions");
     // Parsed even if nothing is verified: an unusable certificate is an error now, not on the day `insecure` is
     // removed.
     let mut given = given_certificates(&policy.certificates)?;
@@ -81,13 +81,37 @@ pub fn client_config_with(policy: &TlsPolicy, own: &RegistryCertificates) -> Res
     } else {
         verifier
     };
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match &own.identity {
+    let builder = config_builder(provider, verifier);
+    let config = match &own.identity {
         Some(identity) => certs_d::with_identity(builder, identity)?,
         None => builder.with_no_client_auth(),
     };
+    Ok(with_http1(config))
+}
+
+/// Returns the client side of TLS that trusts one certificate by its fingerprint, and no other: the server's own, or
+/// that of the authority that issued it. The authority is the server's own, so its certificates may have any name.
+#[must_use]
+pub fn client_config_pinned(pin: Fingerprint) -> ClientConfig {
+    let provider = crypto_provider();
+    let verifier = CertificateVerifier::pinned(pin, &provider);
+    with_http1(config_builder(provider, verifier).with_no_client_auth())
+}
+
+fn config_builder(
+    provider: Arc<CryptoProvider>,
+    verifier: CertificateVerifier,
+) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports the default protocol versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+}
+
+fn with_http1(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    config
 }
 
 fn system_roots() -> RootCertStore {

@@ -73,6 +73,20 @@ pub fn may_be_archive(path: &Utf8Path) -> io::Result<bool> {
     Ok(is_tar || sniff_compression(beginning) != Compression::None)
 }
 
+/// Returns the size of the file of an archive of which [`open_archive`] makes a decompressed copy: one that is compressed,
+/// and has no seek table. `None` for others, also for pipes, whose size is not known. Blocks.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn size_to_copy(archive: &Utf8Path) -> io::Result<Option<u64>> {
+    match ArchiveInput::open(archive)? {
+        ArchiveInput::OnePass(_) if archive.is_file() || archive != "-" && !archive.exists() => {
+            FileSet::open_read(archive).map(|file| Some(file.len()))
+        }
+        ArchiveInput::OnePass(_) | ArchiveInput::InPlace(_) => Ok(None),
+    }
+}
+
 /// Lists the images of an archive, plain or compressed in any form of [`crate::decode`]; `-` is stdin, and any piece stands
 /// for the whole file [spec:bundles.pieces]. A compressed archive without a seek table, or one from a pipe, is first
 /// written to an unnamed file in `spool`; [`stream`] reads it without one. Layers of a `docker save` archive are read
@@ -103,6 +117,35 @@ fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<V
         source: error.into(),
     })?;
     list_in_place(bytes, archive, spool, partial)
+}
+
+/// Lists the images of an archive like [`open_archive`], if that takes no look at their content: of an image layout in a
+/// plain tar, or in one with a seek table. `None` for others, and for pieces whose SHA-256 is stated: all of them has to be
+/// read. Nothing of a layout goes to `spool`. Blocks.
+///
+/// # Errors
+/// Those of [`open_archive`].
+pub fn open_layout_in_place(archive: &Utf8Path, spool: &Utf8Path) -> Result<Option<Vec<ArchiveImage>>, ArchiveError> {
+    let bytes = match ArchiveInput::open(archive) {
+        Ok(ArchiveInput::InPlace(ArchiveBytes::Plain(file))) if file.has_stated_sha256() => return Ok(None),
+        Ok(ArchiveInput::InPlace(bytes)) => bytes,
+        Ok(ArchiveInput::OnePass(_)) => return Ok(None),
+        Err(error) => {
+            return Err(ArchiveError::Read {
+                archive: archive.to_owned(),
+                source: error.into(),
+            });
+        }
+    };
+    let entries = ArchiveEntries::index(bytes, archive, spool)?;
+    let Some(root) = entries.table().layout_root() else {
+        return Ok(None);
+    };
+    if !root.is_empty() && docker::list_images(&entries)?.is_some() {
+        return Ok(None);
+    }
+    let found = read_images(&entries, PartialIndex::Kept)?;
+    Ok(Some(images_of(archive, ContentHolder::Archive(entries.bytes), found)))
 }
 
 /// Lists the images of an archive that is read in place.

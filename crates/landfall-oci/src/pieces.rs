@@ -165,13 +165,19 @@ impl FileSet {
         self.pieces.len()
     }
 
+    /// Returns true if a description in the set states the SHA-256 of the whole file.
+    #[must_use]
+    pub fn has_stated_sha256(&self) -> bool {
+        self.stated.is_some()
+    }
+
     /// Compares the SHA-256 that a description in the set states with that of the whole file, which is read for it. Does
     /// nothing without such a description. Blocks.
     ///
     /// # Errors
     /// If they differ, then with a [`PieceSetError`] inside, or a file cannot be read.
     pub fn check_stated_sha256(&self) -> io::Result<()> {
-        if self.stated.is_none() {
+        if !self.has_stated_sha256() {
             return Ok(());
         }
         io::copy(&mut CheckedReader::new(self.reader()), &mut io::sink()).map(drop)

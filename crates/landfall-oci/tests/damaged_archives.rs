@@ -19,7 +19,7 @@ use landfall_oci::copy::copy_image;
 use landfall_oci::hints::hint_of;
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::source_and_sink::StoreSink;
-use landfall_testkit::image_builder::oci_archive;
+use landfall_testkit::image_builder::{digest_of, oci_archive};
 use serde_json::json;
 
 /// Returns a tar entry with any header.
@@ -239,6 +239,22 @@ async fn wrong_pieces_are_found_by_name_size_or_content() {
             assert!(error.contains(expected), "{case}, {compressed}: {error}");
         }
     }
+}
+
+#[tokio::test]
+async fn plain_pieces_are_compared_with_their_description_where_all_of_them_is_loaded() {
+    let tar = oci_archive(&[("a/b:1", &mk_image("x"))]);
+    let (_kept, directory) = mk_directory();
+    let path = write_pieces(&directory, "zarf", &tar);
+    let description = directory.join("x.tar.zst.part000");
+    let good = std::fs::read_to_string(&description).unwrap();
+    let store = || ContentStore::open(&directory.join("store")).unwrap();
+    std::fs::write(&description, good.replace(digest_of(&tar).hex(), &"0".repeat(64))).unwrap();
+    let error = open_and_copy(&path, &store()).await.unwrap_err();
+    let expected = format!("`x.tar.zst.part000` states the SHA-256 `{}`", "0".repeat(64));
+    assert!(error.contains(&expected), "{error}");
+    std::fs::write(&description, good).unwrap();
+    open_and_copy(&path, &store()).await.unwrap();
 }
 
 #[tokio::test]

@@ -178,6 +178,8 @@ async fn files_of_every_tool_are_read_in_every_form_without_a_copy() {
                     }
                 };
                 let store = ContentStore::open(&directory.join("store")).unwrap();
+                // What a description states is compared: all of the file is read.
+                let is_one_pass = is_one_pass || (form, pieces) == ("plain", Some("zarf"));
                 let mut one_pass = !is_one_pass;
                 let images = open_images(&path, &store, &mut one_pass).await.expect(&case);
                 assert_eq!(one_pass, is_one_pass, "{case}");

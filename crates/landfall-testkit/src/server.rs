@@ -14,6 +14,7 @@ use futures_util::stream;
 use jiff::{Timestamp, ToSpan};
 use landfall_net::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_net::serve::tls::CertificateSlot;
+use landfall_net::serve::transport::Encryption;
 use landfall_net::serve::{Drained, Http, ServeLimits, listen, serve};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -81,12 +82,13 @@ pub struct Running {
 }
 
 /// Starts a server on a port of its own.
-pub async fn mk_server(http: Http, certificate: Option<Arc<CertificateSlot>>, limits: ServeLimits) -> Running {
+pub async fn mk_server(http: Http, encryption: impl Into<Encryption>, limits: ServeLimits) -> Running {
+    let encryption = encryption.into();
     let listener = listen("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let mut server = JoinSet::new();
-    server.spawn(serve(listener, certificate, http, limits, shutdown.clone()));
+    server.spawn(serve(listener, encryption, http, limits, shutdown.clone()));
     Running {
         address,
         shutdown,

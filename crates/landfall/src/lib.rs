@@ -13,6 +13,7 @@ mod commands;
 mod context;
 pub mod credential_provider;
 pub mod exit;
+pub mod host_api;
 mod host_bundles;
 mod inputs;
 mod interrupt;

@@ -31,6 +31,8 @@ use crate::transfer::render::render_transfer;
 pub(crate) struct Transfer {
     /// Source, in the user's words.
     pub(crate) source: String,
+    /// The bundle, or another file with images, that the source is read out of.
+    pub(crate) bundle: Option<String>,
     /// Destination, in the user's words.
     pub(crate) destination: String,
     pub(crate) opened: Result<OpenTransfer, TransferError>,
@@ -113,6 +115,7 @@ async fn transfer(transfers: &[Transfer], options: &TransferOptions, progress: &
 fn row(transfer: &Transfer, state: TransferState) -> TransferRow {
     TransferRow {
         source: transfer.source.clone(),
+        bundle: transfer.bundle.clone(),
         destination: transfer.destination.clone(),
         state,
         digest: None,

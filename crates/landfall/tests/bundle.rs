@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Output;
 
 use common::{landfall, run, shown};
+use landfall_core::bundle::trust::parse_key_document;
 use landfall_core::report::Inventory;
+use landfall_oci::bundle::signature::{HostKeys, PublicKey};
 use landfall_testkit::fake_registry::{FakeRegistry, FakeRegistryOptions};
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, gzip, multi_platform, oci_archive, zstd_frame};
 use qrcode::{EcLevel, QrCode};
@@ -473,10 +475,48 @@ fn a_compressed_archive_of_another_program_is_pushed_without_a_copy() {
         ]));
         let pushed = shelf.manifest("plan/quay.io/shop/till", "1.0");
         assert_eq!(pushed, Some(till.root_bytes()), "{file}");
-        // What is to be looked at before it is sent needs the copy.
-        let selective = push(&["--to", &to, "--image", "quay.io/shop/till:1.0"]);
+        // Within a bandwidth: the base layer alone takes a second.
+        let begun = jiff::Timestamp::now();
+        assert_done(&push(&["--to", &format!("{host}/slow"), "--bandwidth", "300000"]));
+        let took = jiff::Timestamp::now().duration_since(begun);
+        assert!(took > jiff::SignedDuration::from_millis(500), "{took:?}");
+        assert!(shelf.manifest("slow/quay.io/shop/till", "1.0").is_some(), "{file}");
+        // Of images that the key did not sign, nothing gets a name.
+        std::fs::write(path("key.pub"), PUBLIC_KEY).expect("a key");
+        let unsigned = push(&["--to", &format!("{host}/signed"), "--image-key", &path("key.pub")]);
+        assert_eq!(unsigned.status.code(), Some(2), "{}", shown(&unsigned));
+        assert!(
+            shown(&unsigned).contains("the image carries no signature"),
+            "{}",
+            shown(&unsigned)
+        );
+        let requests = shelf.requests();
+        let is_named = |path: &str| path.starts_with("/v2/signed/") && path.contains("/manifests/");
+        assert!(
+            !requests
+                .iter()
+                .any(|request| request.method == "PUT" && is_named(&request.path))
+        );
+        // For a part of it a copy is made, and told.
+        let part = ["--to", &to, "--image", "quay.io/shop/till:1.0"];
+        let selective = push(&part);
         assert_eq!(selective.status.code(), Some(2), "{}", shown(&selective));
         assert!(shown(&selective).contains("nowhere"), "{}", shown(&selective));
+        let common = [
+            "push",
+            "--bundle",
+            &file,
+            "--insecure",
+            &host,
+            "--progress",
+            "none",
+            "--dry-run",
+        ];
+        let looked = run(&[&common[..], &part].concat());
+        assert_done(&looked);
+        let told =
+            format!("`{file}` can be read only once, and a decompressed copy of it in `/tmp` takes more than its ");
+        assert!(shown(&looked).contains(&told), "{}", shown(&looked));
     }
 }
 
@@ -505,6 +545,11 @@ fn what_is_damaged_is_named_listed_and_repaired() {
       needed by: ORIGIN/shop/till:1.0
     1 part damaged
     ");
+    let loaded = desk.show(&run(&load_arguments(&file, &desk.path("state"))[..7]));
+    assert!(
+        loaded.contains("\nfailed: ORIGIN/shop/till:1.0 of DIR/site.tar.zst\n  why: "),
+        "{loaded}"
+    );
     // The head is enough for a decision about trust, and it is whole.
     assert_done(&run(&["bundle", "verify", &file, "--head"]));
     assert_done(&desk.create("patch.tar.zst", &["till", "scale"], &["--only-blobs", &list]));
@@ -821,11 +866,80 @@ fn an_upload_needs_an_address_a_token_and_a_host_that_answers() {
     std::fs::write(&token, "\n").expect("a file in our own directory");
     let upload = |to: &str| desk.show(&run(&["bundle", "upload", &file, "--to", to, "--token-file", &token]));
     for (to, message) in [
-        ("till-7:5080", "write it as `http://HOST:5080`"),
-        ("http://user:secret@till-7", "write it as `http://HOST:5080`"),
+        ("till-7:5080", "write it as `https://HOST:5080`"),
+        ("http://user:secret@till-7", "write it as `https://HOST:5080`"),
+        (
+            "http://till-7:5080",
+            "nothing was sent to http://till-7:5080: others on the network could read the token",
+        ),
         ("http://127.0.0.1:1", "`DIR/upload-token` holds no token"),
     ] {
         let text = upload(to);
         assert!(text.contains(message), "{to}: {text}");
     }
+}
+
+#[test]
+fn a_made_key_signs_bundles_and_the_key_after_it_and_no_file_is_replaced() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let desk = mk_desk();
+    let (old, old_public) = (desk.path("key.pem"), desk.path("key.pub"));
+    let (new, new_public) = (desk.path("new.pem"), desk.path("half/new.pub"));
+    std::fs::create_dir(desk.path("half")).expect("a directory");
+    assert_done(&run(&["bundle", "keygen", &old]));
+    let made = [
+        "bundle",
+        "keygen",
+        &new,
+        "--public",
+        &new_public,
+        "--algorithm",
+        "ecdsa-p256",
+    ];
+    assert_done(&run(&made));
+    for (path, mode) in [(&old, 0o600), (&old_public, 0o644), (&new, 0o600), (&new_public, 0o644)] {
+        let found = std::fs::metadata(path).expect("a key").permissions().mode();
+        assert_eq!(found & 0o777, mode, "{path}");
+    }
+    let before = std::fs::read(&new).expect("a key");
+    for taken in [&new_public, &new] {
+        let again = run(&made);
+        assert_eq!(again.status.code(), Some(2), "{}", shown(&again));
+        let message = format!("the file `{taken}` is there already, and is not replaced");
+        assert!(shown(&again).contains(&message), "{}", shown(&again));
+        let _gone = std::fs::remove_file(&new_public);
+    }
+    assert_eq!(std::fs::read(&new).expect("a key"), before);
+    assert!(
+        !Path::new(&new_public).exists(),
+        "no public half of a key that was not written"
+    );
+    assert_done(&run(&[
+        "bundle",
+        "keygen",
+        &desk.path("other.pem"),
+        "--public",
+        &new_public,
+    ]));
+
+    assert_done(&desk.create("site.tar.zst", &["till"], &["--key", &old]));
+    let site = desk.path("site.tar.zst");
+    assert_done(&run(&["bundle", "verify", &site, "--public-key", &old_public]));
+    let refused = run(&["bundle", "verify", &site, "--public-key", &new_public]);
+    assert_eq!(refused.status.code(), Some(2), "{}", shown(&refused));
+
+    let document = desk.path("new-key.json");
+    let sign = ["bundle", "sign-key", &new_public, "--key", &old, "--to", &document];
+    assert_done(&run(&sign));
+    assert_eq!(run(&sign).status.code(), Some(2), "no document is replaced");
+    let key = |path: &str| PublicKey::parse(&std::fs::read_to_string(path).expect("a key")).expect("a public key");
+    let document = parse_key_document(&std::fs::read(&document).expect("a document")).expect("a key document");
+    let mut host = HostKeys::new([key(&old_public)], []).expect("keys of a host");
+    assert_eq!(
+        host.accept(&document).expect("a key that is taken"),
+        *key(&new_public).id()
+    );
+    let mut stranger = HostKeys::new([key(&new_public)], []).expect("keys of a host");
+    assert!(stranger.accept(&document).is_err());
 }

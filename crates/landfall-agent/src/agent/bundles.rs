@@ -28,7 +28,8 @@ use landfall_core::wording::counted;
 use landfall_oci::content::place::Place;
 use landfall_registry::Registry;
 
-use self::foreign::{ForeignContent, ForeignFiles, ForeignState, note_found, read_file};
+use self::courier::delete_old_receipts;
+use self::foreign::{ForeignContent, ForeignFiles, ForeignPlace, ForeignState, note_found, read_file};
 use self::keys::KeyDocuments;
 use self::opened::{Content, Opened, Served};
 use self::pushing::Pushes;
@@ -65,6 +66,8 @@ pub(crate) struct Bundles {
     offered: Arc<OfferedBundles>,
     /// Mount points of sticks from which everything was taken. They are unmounted once nobody has a file of them open.
     finished: Vec<Utf8PathBuf>,
+    /// The embedded registry, while it is served.
+    registry: Option<Arc<Registry>>,
     /// Bundles on sticks that are done and not pulled yet, as the status shows them.
     released: Vec<BundleStatus>,
 }
@@ -81,8 +84,28 @@ impl Bundles {
             reported: BTreeMap::new(),
             offered: Arc::default(),
             finished: Vec::new(),
+            registry: None,
             released: Vec::new(),
         }
+    }
+
+    /// Returns true if there are files of other formats that nobody has read yet.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.foreign.unread().is_empty()
+    }
+
+    /// Serves a plain archive of another program in place, if the host takes it unsigned, until the result is dropped.
+    async fn serve_foreign(&self, host: &Host, active: &ActiveConfig, path: &Utf8Path) -> Option<Served> {
+        let has_server = self.registry.is_some() || active.settings.landfall.mirror.enable;
+        if !has_server || !self.foreign.is_trusted(path) {
+            return None;
+        }
+        let content = Arc::new(ForeignPlace::open(path, &host.state_dir).await?);
+        let place = Place::open(content, active.primary_names()).await;
+        let served = Served::add(place, host.places.clone(), self.registry.clone());
+        served
+            .inspect_err(|error| tracing::warn!(%path, %error, "an archive is not served in place"))
+            .ok()
     }
 
     /// Looks for bundles, decides about new ones, and returns those that images are taken from. A bundle that cannot be
@@ -117,6 +140,9 @@ impl Bundles {
         for opened in self.opened.values_mut() {
             opened.decide(host, active, ledger).await?;
         }
+        for opened in self.opened.values_mut() {
+            opened.observe(&host.store).await;
+        }
         self.offer();
         self.remember(ledger)?;
         self.show(host, ledger, problems).await;
@@ -147,15 +173,15 @@ impl Bundles {
     ) -> Vec<BundleStatus> {
         let mut problems = Vec::new();
         let mut seen = BTreeMap::new();
-        for Sighting { path, result } in sightings {
+        for Sighting { path, stamp, result } in sightings {
             match result {
-                Ok(file) => drop(seen.entry(file.id().clone()).or_insert((path, file))),
+                Ok(file) => drop(seen.entry(file.id().clone()).or_insert((path, stamp, file))),
                 Err(error) => problems.push(status_of_file(&path, &error)),
             }
         }
         let foreign = &self.foreign;
         let gone = self.opened.extract_if(.., |id, opened| match &opened.content {
-            Content::Own { .. } => seen.get(id).is_none_or(|(path, _)| *path != opened.path),
+            Content::Own { .. } => seen.get(id).is_none_or(|(path, ..)| *path != opened.path),
             Content::Foreign(_) => !foreign.has(&opened.path, id),
         });
         let gone: Vec<Opened> = gone.map(|(_, opened)| opened).collect();
@@ -167,9 +193,13 @@ impl Bundles {
             let content = Content::Foreign(Box::new(content));
             self.opened.entry(id).or_insert_with(|| Opened::new(path, content));
         }
-        for (id, (path, file)) in seen {
-            let Entry::Vacant(vacant) = self.opened.entry(id) else {
-                continue;
+        for (id, (path, stamp, file)) in seen {
+            let vacant = match self.opened.entry(id) {
+                Entry::Vacant(vacant) => vacant,
+                Entry::Occupied(mut known) => {
+                    known.get_mut().see(file, stamp);
+                    continue;
+                }
             };
             let message = format!(
                 "{}, {} bytes, id `{}`",
@@ -178,7 +208,7 @@ impl Bundles {
                 file.id()
             );
             host.note(EventReason::BundleFound, path.as_str(), message).await;
-            vacant.insert(Opened::new(path, Content::own(file)));
+            vacant.insert(Opened::own(path, file, stamp));
         }
         problems
     }
@@ -197,8 +227,10 @@ impl Bundles {
     ) -> anyhow::Result<Arc<OfferedBundles>> {
         self.supersede();
         let mut due = self.foreign.unread();
-        for opened in self.opened.values().filter(|opened| opened.is_taken()) {
-            if opened.content.source().is_none() && !opened.missing(&host.store).await.is_empty() {
+        let taken = self.opened.values_mut().filter(|opened| opened.is_taken());
+        for opened in taken.filter(|opened| opened.content.source().is_none()) {
+            opened.observe(&host.store).await;
+            if !opened.missing().is_empty() {
                 due.push(opened.path.clone());
             }
         }
@@ -211,6 +243,7 @@ impl Bundles {
             file.state = ForeignState::Now;
             self.opened.retain(|_, opened| opened.path != path);
             self.show_all(host, ledger).await;
+            let served = self.serve_foreign(host, active, &path).await;
             let state = match read_file(host, &sighting).await {
                 Ok(content) => {
                     let id = content.id.clone();
@@ -218,6 +251,9 @@ impl Bundles {
                     if let Entry::Vacant(vacant) = self.opened.entry(id.clone()) {
                         let opened = vacant.insert(Opened::new(path.clone(), Content::Foreign(Box::new(content))));
                         opened.decide(host, active, ledger).await?;
+                        opened.observe(&host.store).await;
+                        // What was read has no name until it is adopted.
+                        opened.served = served.filter(|_| opened.is_taken());
                     }
                     ForeignState::Read(id)
                 }
@@ -269,24 +305,22 @@ impl Bundles {
     /// Lets the embedded registry and the node-local mirror serve the images of taken bundles out of their files, before
     /// they are adopted.
     pub(crate) async fn serve(&mut self, host: &Host, registry: Option<&Arc<Registry>>, active: &ActiveConfig) {
+        self.registry = registry.cloned();
         let has_server = registry.is_some() || active.settings.landfall.mirror.enable;
         for opened in self.opened.values_mut() {
-            let Content::Own { source, .. } = &opened.content else {
-                continue;
-            };
             // Also after it was adopted: an image that is damaged in the store is served all the same.
             let is_wanted = has_server && opened.is_taken();
-            match &mut opened.served {
-                None if is_wanted => {
+            match (&mut opened.served, &opened.content) {
+                (None, Content::Own { source, .. }) if is_wanted => {
                     let place = Place::open(Arc::new(source.clone()), active.primary_names()).await;
                     match Served::add(place, host.places.clone(), registry.cloned()) {
                         Ok(served) => opened.served = Some(served),
                         Err(error) => tracing::warn!(bundle = %opened.path, %error, "a bundle is not served in place"),
                     }
                 }
-                Some(served) if is_wanted => served.registry = registry.cloned(),
-                Some(_) => opened.withdraw_place(),
-                None => {}
+                (Some(served), _) if is_wanted => served.registry = registry.cloned(),
+                (Some(_), _) => opened.withdraw_place(),
+                (None, _) => {}
             }
         }
     }
@@ -309,27 +343,34 @@ impl Bundles {
             let Some(opened) = self.opened.get_mut(&id).filter(|opened| opened.is_taken()) else {
                 continue;
             };
-            let missing = opened.missing(&host.store).await;
-            let (_, step) = next_step(&opened.facts(missing.len()));
+            opened.observe(&host.store).await;
+            let (_, step) = next_step(&opened.facts(opened.missing().len()));
             if matches!(step, BundleStep::Adopt | BundleStep::Serve) {
-                opened.adopt(host, active, &missing).await;
+                opened.adopt(host, active).await;
+                opened.observe(&host.store).await;
                 self.show_all(host, ledger).await;
             }
         }
         let taken = self.opened.values().filter(|opened| opened.is_taken());
         self.pushes.push(host, active, ledger, taken).await?;
+        let mut has_new_receipt = false;
         for opened in self.opened.values_mut() {
-            let missing = opened.missing(&host.store).await;
-            let (_, step) = next_step(&opened.facts(missing.len()));
+            let (_, step) = next_step(&opened.facts(opened.missing().len()));
             if step == BundleStep::WriteReceipt {
-                opened.write_receipt(host, missing).await;
+                opened.write_receipt(host).await;
+                has_new_receipt = true;
             }
             if opened.is_done()
                 && let Content::Foreign(foreign) = &mut opened.content
             {
                 // Its manifests are in memory, and nothing is left to be taken from it.
                 foreign.source = None;
+                opened.withdraw_place();
             }
+        }
+        if has_new_receipt {
+            let (state_dir, here) = (host.state_dir.clone(), self.opened.keys().cloned().collect());
+            tokio::task::spawn_blocking(move || delete_old_receipts(&state_dir, &here)).await?;
         }
         let is_done = |path: &Utf8Path| {
             let mut on_stick = self.opened.values().filter(|opened| opened.path.starts_with(path));
@@ -341,7 +382,7 @@ impl Bundles {
         for path in &self.finished {
             let on_stick = self.opened.extract_if(.., |_, opened| opened.path.starts_with(path));
             for (_, mut opened) in on_stick {
-                self.released.push(opened.status(&host.store).await);
+                self.released.push(opened.status());
                 opened.withdraw_place();
             }
         }
@@ -399,9 +440,7 @@ impl Bundles {
     /// Shows all bundles in the status. Without `problems`, those of the last look stay.
     async fn show(&self, host: &Host, ledger: &LedgerFile, problems: Vec<BundleStatus>) {
         let mut bundles = problems;
-        for opened in self.opened.values() {
-            bundles.push(opened.status(&host.store).await);
-        }
+        bundles.extend(self.opened.values().map(Opened::status));
         for (id, known) in ledger
             .get()
             .bundles
@@ -433,7 +472,8 @@ fn is_below(path: &str, directory: &Utf8Path) -> bool {
 
 /// Drops a bundle whose file is gone. The content that was adopted stays.
 async fn leave(host: &Host, opened: &mut Opened) {
-    let missing = opened.missing(&host.store).await.len();
+    opened.observe(&host.store).await;
+    let missing = opened.missing().len();
     opened.withdraw_place();
     if missing > 0 && opened.is_taken() {
         let message = format!("it is gone, and {} of it are not here yet", counted(missing, "image"));

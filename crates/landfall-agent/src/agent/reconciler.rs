@@ -314,7 +314,8 @@ impl Reconciler {
         let active = self.active()?;
         // A host that was up before serves at once what it served then, and any host what its bundles have: pods do not
         // wait until they are copied.
-        if self.ledger.get().baseline.is_some() || !active.bundles.is_empty() {
+        let has_bundles = !active.bundles.is_empty() || self.bundles.has_unread();
+        if self.ledger.get().baseline.is_some() || has_bundles {
             let known = self.known_images();
             self.services.resume(&self.host, &active, known).await;
         }

@@ -57,7 +57,7 @@ impl From<UploadRefusal> for Problem {
             | UploadRefusal::OtherContent { .. }
             | UploadRefusal::InFlight { .. } => StatusCode::CONFLICT,
             UploadRefusal::TooMany | UploadRefusal::Busy => StatusCode::TOO_MANY_REQUESTS,
-            UploadRefusal::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+            UploadRefusal::NoRoom(_) | UploadRefusal::DiskFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
             UploadRefusal::Unknown { .. } | UploadRefusal::NoSuchRange { .. } => StatusCode::NOT_FOUND,
         };
         let mut problem = Problem::new(status, &refusal.to_string(), refusal.hint().as_deref());
@@ -65,6 +65,10 @@ impl From<UploadRefusal> for Problem {
             UploadRefusal::InFlight { .. } | UploadRefusal::Busy => problem.retry_after(Duration::from_secs(1)),
             UploadRefusal::NoRoom(room) => {
                 problem.body["room"] = json!(room);
+                problem
+            }
+            UploadRefusal::DiskFull { free_bytes, kept_bytes } => {
+                problem.body["room"] = json!({"freeBytes": free_bytes, "keptBytes": kept_bytes});
                 problem
             }
             _ => problem,

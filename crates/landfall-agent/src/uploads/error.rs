@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_core::bundle::upload::{DiskRoom, NoRoom, UploadRefusal};
+use landfall_core::bundle::upload::{DiskRoom, UploadRefusal};
 use landfall_core::failure::Hint;
 use landfall_oci::store::error::{StoreError, is_disk_full};
 
@@ -28,12 +28,10 @@ impl UploadError {
     /// Returns the error of a write. A full disk is told with its figures.
     pub(super) fn of_disk(path: &Utf8Path, source: io::Error, room: Option<DiskRoom>) -> UploadError {
         match room.filter(|_| is_disk_full(&source)) {
-            Some(room) => UploadRefusal::NoRoom(NoRoom {
-                needed_bytes: 0,
+            Some(room) => UploadRefusal::DiskFull {
                 free_bytes: room.free,
-                reserved_bytes: 0,
                 kept_bytes: room.kept,
-            })
+            }
             .into(),
             None => UploadError::Disk {
                 path: path.to_owned(),
@@ -55,5 +53,23 @@ impl Hint for UploadError {
             }
             UploadError::Room(error) => error.hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_that_fills_after_the_check_is_told_with_its_figures() {
+        let room = DiskRoom { free: 512, kept: 100 };
+        let full = |source| UploadError::of_disk("/content/a".into(), source, Some(room));
+        let error = full(io::ErrorKind::StorageFull.into());
+        assert_eq!(
+            error.to_string(),
+            "the disk became full while the upload was written: 512 bytes are free"
+        );
+        let broken = full(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(broken.to_string(), "cannot write `/content/a`");
     }
 }

@@ -608,7 +608,7 @@ const LANDFALL: &[Key] = &[
     key!(
         "listen",
         Text,
-        "Address of the status API (health, metrics, status), as `host:port`. Default: `127.0.0.1:<localUI.port>`."
+        "Address of the status API (health, metrics, status), as `host:port`. Beyond loopback, it speaks TLS with other machines. Default: `127.0.0.1:<localUI.port>`."
     ),
     key!("webhook", Map(OWN_WEBHOOK, Unknown::Error), "The admission webhook."),
     key!("kubernetes", Map(KUBERNETES, Unknown::Error), "The cluster's API."),

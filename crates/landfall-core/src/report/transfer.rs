@@ -27,6 +27,9 @@ pub struct TransferReport {
 pub struct TransferRow {
     /// The source reference.
     pub source: String,
+    /// The bundle, or another file with images, that it is read out of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
     /// The destination reference.
     pub destination: String,
     /// The result for this image.

@@ -144,7 +144,10 @@ fn the_kubelet_s_configuration_is_read_in_its_order() {
     let arguments = "kubelet-arg:\n  - image-credential-provider-config=/etc/p.yaml\n  - \"config=/etc/k.yaml\"\n";
     /// Name, the files of the host, and those that are read.
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
-    let cases: [Case<'_>; 4] = [
+    let rke2 = "/var/lib/rancher/rke2/agent/etc/kubelet.conf.d/00-rke2-defaults.conf";
+    let elsewhere = "/opt/data/agent/etc/kubelet.conf.d/00.conf";
+    let moved = "write-kubeconfig-mode: \"0640\"\n# data-dir: /not/this\ndata-dir: \"/opt/data\"\n";
+    let cases: [Case<'_>; 8] = [
         ("no kubelet", &[("/var/lib/kubelet/config.yaml", "")], &[]),
         (
             "kubeadm with drop-ins",
@@ -177,6 +180,41 @@ fn the_kubelet_s_configuration_is_read_in_its_order() {
                 (k3s, ""),
             ],
             &["/etc/k.yaml", k3s],
+        ),
+        (
+            "K3s with its data elsewhere",
+            &[
+                ("/proc/7/cmdline", "/usr/local/bin/k3s server --data-dir /opt/data\0"),
+                (k3s, ""),
+                (elsewhere, ""),
+            ],
+            &[elsewhere],
+        ),
+        (
+            "RKE2 before its kubelet runs",
+            &[("/proc/7/cmdline", "/usr/local/bin/rke2 server\0"), (rke2, "")],
+            &[rke2],
+        ),
+        (
+            "RKE2 with its data elsewhere",
+            &[
+                ("/proc/7/cmdline", "/usr/local/bin/rke2 agent\0"),
+                ("/etc/rancher/rke2/config.yaml", moved),
+                (rke2, ""),
+                (elsewhere, ""),
+            ],
+            &[elsewhere],
+        ),
+        (
+            "RKE2 and its kubelet",
+            &[
+                ("/proc/7/cmdline", "/usr/local/bin/rke2 agent\0"),
+                ("/proc/8/cmdline", kubelet),
+                ("/etc/p.yaml", ""),
+                ("/etc/kubelet.d/20.conf", ""),
+                (rke2, ""),
+            ],
+            &["/etc/kubelet.d/20.conf"],
         ),
     ];
     for (case, files, expected) in cases {

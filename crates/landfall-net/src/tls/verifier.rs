@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{self, CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
+use crate::tls::fingerprint::Fingerprint;
 use crate::tls::problem::CertificateProblem;
 
 /// Verifier of server certificates. It always checks the signatures of the handshake.
@@ -33,6 +34,8 @@ enum TrustPolicy {
         signed: Option<Arc<WebPkiServerVerifier>>,
         given: Vec<CertificateDer<'static>>,
     },
+    /// Trusts the certificate with this fingerprint, and what it signed, under any name.
+    Pinned(Fingerprint),
 }
 
 impl CertificateVerifier {
@@ -40,6 +43,14 @@ impl CertificateVerifier {
     pub(crate) fn any(provider: &CryptoProvider) -> CertificateVerifier {
         CertificateVerifier {
             trust: TrustPolicy::Any,
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+
+    /// Returns a verifier that accepts the certificate with this fingerprint, and those that it signed.
+    pub(crate) fn pinned(pin: Fingerprint, provider: &CryptoProvider) -> CertificateVerifier {
+        CertificateVerifier {
+            trust: TrustPolicy::Pinned(pin),
             algorithms: provider.signature_verification_algorithms,
         }
     }
@@ -80,8 +91,12 @@ impl ServerCertVerifier for CertificateVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let TrustPolicy::SignedOrGiven { signed, given } = &self.trust else {
-            return Ok(ServerCertVerified::assertion());
+        let (signed, given) = match &self.trust {
+            TrustPolicy::Any => return Ok(ServerCertVerified::assertion()),
+            TrustPolicy::Pinned(pin) => {
+                return verify_pinned(*pin, end_entity, intermediates, now, &self.algorithms);
+            }
+            TrustPolicy::SignedOrGiven { signed, given } => (signed, given),
         };
         if given.contains(end_entity) {
             return verify_given(end_entity, server_name, now);
@@ -125,6 +140,27 @@ impl ServerCertVerifier for CertificateVerifier {
 
 fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| certificate.is_ca())
+}
+
+/// Verifies that the server's certificate is the pinned one, or is signed by it. The server sends the pinned authority
+/// in its chain.
+fn verify_pinned(
+    pin: Fingerprint,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<ServerCertVerified, rustls::Error> {
+    if Fingerprint::of(end_entity) == pin {
+        return Ok(ServerCertVerified::assertion());
+    }
+    let pinned = intermediates.iter().find(|sent| Fingerprint::of(sent) == pin);
+    let pinned = pinned.ok_or(CertificateError::UnknownIssuer)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(pinned.clone().into_owned())?;
+    let parsed = ParsedCertificate::try_from(end_entity)?;
+    verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms.all)?;
+    Ok(ServerCertVerified::assertion())
 }
 
 /// Verifies the name and the validity period of a given certificate.

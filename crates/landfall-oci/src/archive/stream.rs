@@ -29,7 +29,7 @@ use landfall_core::status::{ProgressEvent, ProgressSink};
 use landfall_core::sync::lock;
 use tokio::sync::mpsc;
 
-use crate::archive::bytes::ArchiveInput;
+use crate::archive::bytes::{ArchiveBytes, ArchiveInput};
 use crate::archive::contents::PartialIndex;
 use crate::archive::error::{ArchiveError, EntryProblem};
 use crate::archive::source::ContentHolder;
@@ -111,8 +111,9 @@ impl Hint for StreamError {
     }
 }
 
-/// Opens an archive without a copy of it: an uncompressed one, or one with a seek table, is read in place. `-` is stdin,
-/// and any piece stands for the whole file. `spool` takes layers of `docker save` that no image may have as they are.
+/// Opens an archive without a copy of it: an uncompressed one, or one with a seek table, is read in place. Pieces whose
+/// SHA-256 is stated beside them are read in one pass, which compares it. `-` is stdin, and any piece stands for the whole
+/// file. `spool` takes layers of `docker save` that no image may have as they are.
 /// Blocks: call it on a blocking thread.
 ///
 /// # Errors
@@ -123,6 +124,11 @@ pub fn open_once(archive: &Utf8Path, spool: &Utf8Path) -> Result<OpenedArchive, 
         source: error.into(),
     })?;
     match opened {
+        // All of the file is read here: the only way to know that it is the one that was described.
+        ArchiveInput::InPlace(ArchiveBytes::Plain(file)) if file.has_stated_sha256() => {
+            let input = Box::new(file.into_checked_reader());
+            Ok(OpenedArchive::OnePass(ArchiveStream::new(archive, input)))
+        }
         ArchiveInput::InPlace(bytes) => {
             list_in_place(bytes, archive, spool, PartialIndex::Kept).map(OpenedArchive::InPlace)
         }
@@ -338,7 +344,7 @@ async fn write_blob(
                 offset,
             });
             let (sender, rest) = mpsc::channel(1);
-            let forwarded = forward(chunks, offset, sender, &digest, progress);
+            let forwarded = forward(chunks, offset, (staging, sender), &digest, progress);
             let ((), written) = future::join(forwarded, staging.write(&blob, offset, rest)).await;
             written.map_err(|error| TransferError {
                 attempt: format!("cannot copy `{digest}` out of `{archive}`"),
@@ -351,11 +357,12 @@ async fn write_blob(
     }
 }
 
-/// Passes chunks on without the first `offset` bytes, and reports them. The stream ends when this returns.
+/// Passes chunks on without the first `offset` bytes, within the bandwidth of the place, and reports them. The stream
+/// ends when this returns.
 async fn forward(
     mut chunks: Chunks,
     offset: u64,
-    to: mpsc::Sender<Result<Bytes, TransferError>>,
+    (staging, to): (&Staging, mpsc::Sender<Result<Bytes, TransferError>>),
     digest: &str,
     progress: &dyn ProgressSink,
 ) {
@@ -368,10 +375,13 @@ async fn forward(
         });
         match &rest {
             Ok(bytes) if bytes.is_empty() => continue,
-            Ok(bytes) => progress.progress(ProgressEvent::BlobAdvanced {
-                digest: digest.to_owned(),
-                bytes: bytes.len() as u64,
-            }),
+            Ok(bytes) => {
+                staging.pass(bytes.len()).await;
+                progress.progress(ProgressEvent::BlobAdvanced {
+                    digest: digest.to_owned(),
+                    bytes: bytes.len() as u64,
+                });
+            }
             Err(_) => {}
         }
         // The destination has failed, and tells so itself.

@@ -4,14 +4,18 @@ mod copy;
 mod create;
 mod create_images;
 mod diff;
+mod keygen;
 mod load;
 mod receipt;
 mod repair;
 mod room;
 mod serve;
 mod show;
+mod sign_key;
 mod upload;
 mod verify;
+
+use std::io;
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -21,9 +25,10 @@ use landfall_core::cosign::{CosignOutcome, ImageRefusal};
 use landfall_core::failure::{Explanation, Hint as _};
 use landfall_core::reference::Digest;
 use landfall_oci::bundle::BundleFile;
-use landfall_oci::bundle::signature::{HostKeys, PublicKey};
+use landfall_oci::bundle::signature::{HostKeys, PrivateKey, PublicKey};
 use landfall_oci::cosign::verify_image;
 use landfall_oci::image::ImageSource;
+use zeroize::Zeroizing;
 
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -50,6 +55,8 @@ pub enum BundleCommand {
     Receipt(receipt::BundleReceiptArgs),
     Repair(repair::BundleRepairArgs),
     Serve(Box<serve::BundleServeArgs>),
+    Keygen(keygen::BundleKeygenArgs),
+    SignKey(sign_key::BundleSignKeyArgs),
 }
 
 pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitStatus> {
@@ -64,6 +71,8 @@ pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitSt
         BundleCommand::Receipt(args) => receipt::run(args, context),
         BundleCommand::Repair(args) => repair::run(args, context),
         BundleCommand::Serve(args) => serve::run(args, context),
+        BundleCommand::Keygen(args) => keygen::run(args, context),
+        BundleCommand::SignKey(args) => sign_key::run(args, context),
     }
 }
 
@@ -177,4 +186,25 @@ fn load_public_keys(paths: &[Utf8PathBuf]) -> anyhow::Result<Vec<PublicKey>> {
 fn load_public_key(path: &Utf8Path) -> anyhow::Result<PublicKey> {
     let text = load_text(path)?;
     PublicKey::parse(&text.text).with_context(|| format!("cannot use the public key `{path}`"))
+}
+
+fn load_private_keys(paths: &[Utf8PathBuf]) -> anyhow::Result<Vec<PrivateKey>> {
+    let load = |path: &Utf8PathBuf| {
+        let text = fs_err::read(path).map(Zeroizing::new)?;
+        let text = std::str::from_utf8(&text).with_context(|| format!("the private key `{path}` is no text"))?;
+        PrivateKey::parse(text).with_context(|| format!("cannot use the private key `{path}`"))
+    };
+    paths.iter().map(load).collect()
+}
+
+/// Returns the error of a file that could not be created.
+fn new_file_error(path: &Utf8Path, error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => Explanation::new(
+            format!("the file `{path}` is there already, and is not replaced"),
+            "give another name, or move that file away",
+        )
+        .into(),
+        _ => error.into(),
+    }
 }

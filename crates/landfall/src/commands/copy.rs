@@ -71,6 +71,7 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     let transfers: Vec<_> = pairs
         .iter()
         .map(|(from, to)| Transfer {
+            bundle: None,
             source: from.to_string(),
             destination: to.to_string(),
             opened: open(from, to),

@@ -4,16 +4,22 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use camino::Utf8Path;
 use clap::Args;
 use landfall_core::status::{Event, EventKind};
 use landfall_core::yaml_out::render_yaml;
+use reqwest::header::HeaderMap;
+use serde::Deserialize;
+use tokio::runtime::Runtime;
 
 use crate::args::{OutputArgs, StateArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
+use crate::host_api::{HostApi, RemoteHostArgs};
 use crate::output::printer::{Printer, stdout_width};
 use crate::output::structured::{OutputFormat, print_report};
 use crate::output::table::Table;
+use crate::runtime;
 
 /// Interval at which `--follow` reads the log. The agent replaces the log file from time to time. Reading it again
 /// works on every file system, and a delay of a second does no harm.
@@ -22,12 +28,14 @@ const POLL: Duration = Duration::from_secs(1);
 /// Show the agent's events on this host.
 ///
 /// The agent keeps at least the last thousand events, across restarts. With `--follow` the command runs until it is
-/// interrupted; `-o json` then writes one object per line.
+/// interrupted; `-o json` then writes one object per line. With `--from`, the agent of another host is asked.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall events --follow -o json")]
 pub struct EventsArgs {
     #[command(flatten)]
     pub state: StateArgs,
+    #[command(flatten)]
+    pub remote: RemoteHostArgs,
     /// Keep running, and write new events as they happen.
     #[arg(short, long)]
     pub follow: bool,
@@ -39,22 +47,29 @@ pub struct EventsArgs {
 }
 
 pub(crate) fn run(args: &EventsArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let log = args.state.state_dir.join(landfall_agent::events::FILE_NAME);
-    if !args.follow && !log.is_file() {
-        let directory = &args.state.state_dir;
+    let directory = &args.state.state_dir;
+    let mut log = match &args.remote.from {
+        Some(address) => Log::Remote {
+            api: HostApi::new(address, &args.remote.trust, HeaderMap::new())?,
+            runtime: runtime::current_thread()?,
+        },
+        None => Log::Local(directory),
+    };
+    let is_missing = matches!(log, Log::Local(_)) && !directory.join(landfall_agent::events::FILE_NAME).is_file();
+    if !args.follow && is_missing {
         context
             .printer
             .problem(format_args!("no agent ever ran with the state directory `{directory}`"));
         return Ok(ExitStatus::AnswerIsNo);
     }
     if !args.follow {
-        let events = load_events(args, args.since)?;
+        let events = log.events_since(args.since)?;
         print_report(&context.printer, args.output.output, &events, |events| table_of(events))?;
         return Ok(ExitStatus::Done);
     }
     let mut since = args.since;
     loop {
-        for event in load_events(args, since)? {
+        for event in log.events_since(since)? {
             since = event.sequence;
             print_one(&context.printer, args.output.output, &event)?;
         }
@@ -62,8 +77,32 @@ pub(crate) fn run(args: &EventsArgs, context: &Context) -> anyhow::Result<ExitSt
     }
 }
 
-fn load_events(args: &EventsArgs, since: u64) -> anyhow::Result<Vec<Event>> {
-    landfall_agent::events::read_events(&args.state.state_dir, since).context("cannot read the agent's events")
+/// Log of the agent on this host, or on another one.
+enum Log<'a> {
+    /// State directory of the agent.
+    Local(&'a Utf8Path),
+    Remote {
+        api: HostApi,
+        runtime: Runtime,
+    },
+}
+
+impl Log<'_> {
+    fn events_since(&mut self, since: u64) -> anyhow::Result<Vec<Event>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            events: Vec<Event>,
+        }
+        match self {
+            Log::Local(directory) => {
+                landfall_agent::events::read_events(directory, since).context("cannot read the agent's events")
+            }
+            Log::Remote { api, runtime } => {
+                let answer: Answer = runtime.block_on(api.get(&format!("/api/v1/events?since={since}")))?;
+                Ok(answer.events)
+            }
+        }
+    }
 }
 
 fn print_one(printer: &Printer, format: OutputFormat, event: &Event) -> anyhow::Result<()> {

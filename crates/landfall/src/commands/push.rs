@@ -32,9 +32,10 @@ use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 /// profiles, then those of docker and podman on this machine.
 ///
 /// With `--bundle` the images are read out of bundles, in place, and no origin is asked. A compressed archive of another
-/// program is pushed in one pass while it is read; with `--image`, `--platform`, `--image-key`, `--bandwidth` or
-/// `--dry-run` a decompressed copy of it is made first, in the directory for temporary files. `--to` pushes all images of the
-/// bundles to a registry without a configuration, below their original hosts.
+/// program is pushed in one pass while it is read. With `--image`, `--platform` or `--dry-run`, and where the plan names
+/// several registries, a decompressed copy of it is made first, in the directory for temporary files (`TMPDIR`): its
+/// manifests may come last. `--to` pushes all images of the bundles to a registry without a configuration, below their
+/// original hosts.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  landfall push --user-data user-data.yaml --profile profile.yaml --dry-run\n  \
@@ -78,7 +79,10 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
     let mut planned = plan_images(settings, &resolver);
     select_images(&mut planned, &args.images)?;
     let staging = match (args.takes_all(), only_registry(&planned)) {
-        (true, Some(target)) => Some(staging_in_registry(&target.reference, target.registry, &registries)?),
+        (true, Some(target)) => {
+            let staging = staging_in_registry(&target.reference, target.registry, &registries)?;
+            Some(staging.with_bandwidth(options.copy.bandwidth.clone()))
+        }
         _ => None,
     };
     let bundles = OpenBundles::open(&args.bundles, &args.keys, staging.as_ref(), context)?;
@@ -109,12 +113,11 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
 const STAGING_REPOSITORY: &str = "landfall-staging";
 
 impl PushArgs {
-    /// Returns true if all content of the bundles is pushed, whatever it turns out to be. Then a file that can be read
-    /// only once is pushed while it is read, and no decompressed copy of it is made.
+    /// Returns true if all content of the bundles is pushed. Then a file that can be read only once is pushed while it is
+    /// read, and no decompressed copy of it is made. Images that no named key signed get no manifest and no tag.
     fn takes_all(&self) -> bool {
         let is_selective = !self.images.is_empty() || !self.transfer.platforms.is_empty();
-        let is_judged_first = self.transfer.dry_run || !self.keys.image_keys.is_empty();
-        !(is_selective || is_judged_first || self.transfer.bandwidth.is_some())
+        !(is_selective || self.transfer.dry_run)
     }
 }
 
@@ -158,7 +161,8 @@ fn push_bundles(args: &PushArgs, options: &TransferOptions, context: &Context) -
                 tag: None,
                 digest: None,
             };
-            Some(staging_in_registry(&place, None, &registries)?)
+            let staging = staging_in_registry(&place, None, &registries)?;
+            Some(staging.with_bandwidth(options.copy.bandwidth.clone()))
         }
         false => None,
     };
@@ -189,6 +193,7 @@ fn push_bundles(args: &PushArgs, options: &TransferOptions, context: &Context) -
         };
         transfers.push(Transfer {
             source: name.to_string(),
+            bundle: bundles.path_of(&name),
             destination: to.to_string(),
             opened: open(),
         });
@@ -240,6 +245,7 @@ impl PushSources<'_> {
         };
         Some(Transfer {
             source: from.to_string(),
+            bundle: self.bundles.path_of(&image.canonical),
             destination: to.to_string(),
             opened: open(),
         })

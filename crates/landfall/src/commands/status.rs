@@ -1,56 +1,47 @@
 //! `landfall status`: shows the status that the agent keeps in its state directory.
 
 use anyhow::Context as _;
+use camino::Utf8Path;
 use clap::Args;
 use indicatif::BinaryBytes;
 use landfall_agent::status::{FoundStatus, find_status};
 use landfall_core::failure::line_with_hint;
 use landfall_core::status::{AgentStatus, BundleKeyStatus, BundleStatus, FailedPhase, ImageStatus, Phase};
+use reqwest::header::HeaderMap;
 
 use crate::args::{OutputArgs, StateArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
+use crate::host_api::{ApiAddress, ApiTrustArgs, HostApi, RemoteHostArgs};
 use crate::output::printer::stdout_width;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
+use crate::runtime;
 
 /// Show what the agent on this host is doing.
 ///
 /// Asks the status API of a running agent. Of an agent that no longer runs it shows the last status, from the state
-/// directory. The exit status is 1 if the agent is degraded, does not run, or never ran here.
+/// directory. The exit status is 1 if the agent is degraded, does not run, or never ran here. With `--from`, the agent
+/// of another host is asked.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Example:\n  landfall status -o json | jq .phase")]
+#[command(after_long_help = "Examples:\n  landfall status -o json | jq .phase\n  \
+                             landfall status --from https://till-7:5080 --fingerprint sha256:0f1e…")]
 pub struct StatusArgs {
     #[command(flatten)]
     pub state: StateArgs,
+    #[command(flatten)]
+    pub remote: RemoteHostArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let directory = &args.state.state_dir;
-    let status = match find_status(directory).context("cannot read the agent's status")? {
-        FoundStatus::None => {
-            context
-                .printer
-                .problem(format_args!("no agent ever ran with the state directory `{directory}`"));
-            return Ok(ExitStatus::AnswerIsNo);
-        }
-        FoundStatus::Unknown(reason) => {
-            context.printer.problem(format_args!(
-                "an agent runs with the state directory `{directory}` and has not written its status: {reason}; its log \
-                 says more"
-            ));
-            return Ok(ExitStatus::AnswerIsNo);
-        }
-        FoundStatus::Doubtful(status, reason) => {
-            context.printer.problem(format_args!(
-                "the agent runs, and its status API cannot be asked: {reason}; this status is from {:.0}, and may be old",
-                status.updated
-            ));
-            status
-        }
-        FoundStatus::Current(status) => status,
+    let status = match &args.remote.from {
+        Some(address) => Some(fetch_status(address, &args.remote.trust)?),
+        None => load_status(&args.state.state_dir, context)?,
+    };
+    let Some(status) = status else {
+        return Ok(ExitStatus::AnswerIsNo);
     };
     print_report(&context.printer, args.output.output, &status, |status| {
         describe(status, stdout_width())
@@ -60,6 +51,40 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitSt
     } else {
         ExitStatus::AnswerIsNo
     })
+}
+
+fn fetch_status(address: &ApiAddress, trust: &ApiTrustArgs) -> anyhow::Result<AgentStatus> {
+    let api = HostApi::new(address, trust, HeaderMap::new())?;
+    runtime::current_thread()?.block_on(api.get("/api/v1/status"))
+}
+
+/// Returns the status of the agent on this host; `None` if there is none, which is told.
+fn load_status(directory: &Utf8Path, context: &Context) -> anyhow::Result<Option<AgentStatus>> {
+    Ok(Some(
+        match find_status(directory).context("cannot read the agent's status")? {
+            FoundStatus::None => {
+                context
+                    .printer
+                    .problem(format_args!("no agent ever ran with the state directory `{directory}`"));
+                return Ok(None);
+            }
+            FoundStatus::Unknown(reason) => {
+                context.printer.problem(format_args!(
+                "an agent runs with the state directory `{directory}` and has not written its status: {reason}; its log \
+                 says more"
+            ));
+                return Ok(None);
+            }
+            FoundStatus::Doubtful(status, reason) => {
+                context.printer.problem(format_args!(
+                "the agent runs, and its status API cannot be asked: {reason}; this status is from {:.0}, and may be old",
+                status.updated
+            ));
+                status
+            }
+            FoundStatus::Current(status) => status,
+        },
+    ))
 }
 
 /// Renders the status for people.
@@ -106,6 +131,13 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
         .as_ref()
         .map(|key| format!("{} in {}", key.id, key.file));
     line("Host key", &key.unwrap_or_default());
+    let remote = status.remote_api.as_ref().map(|api| {
+        format!(
+            "{}, certificate until {:.0}, authority {} in {}",
+            api.url, api.certificate_expires, api.fingerprint, api.ca_file
+        )
+    });
+    line("Status API", &remote.unwrap_or_default());
     let transfer = &status.transfer;
     if transfer.bytes_done < transfer.bytes_total {
         let (done, total) = (BinaryBytes(transfer.bytes_done), BinaryBytes(transfer.bytes_total));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::bundle::adoption::check_needs;
 use landfall_core::bundle::document::NeededBlob;
@@ -14,13 +14,15 @@ use landfall_core::report::BundleNeed;
 use landfall_core::wording::{counted, quoted};
 use landfall_net::durable;
 use landfall_oci::archive::stream::{Staging, open_or_load};
-use landfall_oci::archive::{ArchiveImage, open_archive};
+use landfall_oci::archive::{ArchiveImage, open_archive, size_to_copy};
 use landfall_oci::bundle::{BundleError, BundleFile, BundleSource};
 use landfall_oci::image::{BlobState, ImageSource, TransferError};
+use landfall_oci::store::disk_space::DiskSpace;
 
 use crate::commands::bundle::{BundleKeyArgs, SignedImage};
 use crate::context::Context;
 use crate::output::progress::Progress;
+use crate::output::size::bytes;
 use crate::registries::Registries;
 use crate::runtime;
 use crate::transfer::Transfer;
@@ -40,11 +42,37 @@ fn list_foreign(
     let spool = spool_directory()?;
     let failed = || format!("cannot read the images of `{path}`");
     let Some(staging) = staging else {
+        announce_copy(path, &spool, context)?;
         return open_archive(path, &spool).with_context(failed);
     };
     let progress = Progress::new(context.progress, &context.printer);
     let loading = open_or_load(path, &spool, staging, &*progress.sink);
     runtime::current_thread()?.block_on(loading).with_context(failed)
+}
+
+/// Says how much room a decompressed copy of a file takes, if one is made.
+///
+/// # Errors
+/// If there is less room than the file itself has bytes.
+fn announce_copy(path: &Utf8Path, spool: &Utf8Path, context: &Context) -> anyhow::Result<()> {
+    let size = size_to_copy(path).with_context(|| format!("cannot read the images of `{path}`"))?;
+    let Some(size) = size else { return Ok(()) };
+    let space = DiskSpace::of(spool).with_context(|| format!("no copy of `{path}` can be made in `{spool}`"))?;
+    let free = space.free;
+    let needs = format!(
+        "`{path}` can be read only once, and a decompressed copy of it in `{spool}` takes more than its {}",
+        bytes(size)
+    );
+    if free < size {
+        bail!(Explanation::new(
+            format!("{needs}; {} are free there", bytes(free)),
+            "let `TMPDIR` name a directory on a larger disk, or push all of the file to one registry, which needs no copy",
+        ));
+    }
+    context
+        .printer
+        .note(format_args!("{needs}; {} are free there", bytes(free)));
+    Ok(())
 }
 
 /// Returns the directory for temporary files.
@@ -73,6 +101,8 @@ pub(crate) fn staging_in_registry(
 pub(crate) struct OpenBundles {
     files: Vec<Arc<BundleFile>>,
     images: BTreeMap<ImageReference, ArchiveImage>,
+    /// The file of each image.
+    places: BTreeMap<ImageReference, Utf8PathBuf>,
     /// The paths, for messages.
     paths: Vec<Utf8PathBuf>,
 }
@@ -115,7 +145,9 @@ impl OpenBundles {
                     .iter()
                     .filter_map(|name| name.parse::<ImageReference>().ok())
                 {
-                    bundles.images.entry(name.canonical()).or_insert_with(|| image.clone());
+                    let name = name.canonical();
+                    bundles.places.entry(name.clone()).or_insert_with(|| path.clone());
+                    bundles.images.entry(name).or_insert_with(|| image.clone());
                 }
             }
         }
@@ -143,6 +175,11 @@ impl OpenBundles {
     /// Returns all images with their names.
     pub(crate) fn images(&self) -> impl Iterator<Item = (ImageReference, &ArchiveImage)> {
         self.images.iter().map(|(name, image)| (name.clone(), image))
+    }
+
+    /// Returns the path of the file that has an image.
+    pub(crate) fn path_of(&self, name: &ImageReference) -> Option<String> {
+        self.places.get(name).map(ToString::to_string)
     }
 
     /// Returns the source of an image, with the digest to ask for.

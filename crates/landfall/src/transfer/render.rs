@@ -1,6 +1,8 @@
 //! The report of a transfer as text for people.
 
-use landfall_core::report::{BlobTally, TransferReport, TransferState, TransferSummary};
+use std::borrow::Cow;
+
+use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 use landfall_core::wording::{counted, quoted};
 
 use crate::output::failures::{FailedImage, render_failures};
@@ -46,16 +48,30 @@ pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> 
              `--narrow rewrite`\n",
         );
     }
-    let failed = report.images.iter().filter(|row| row.state == TransferState::Failed);
-    text.push_str(&render_failures(failed.map(|row| FailedImage {
+    let failed: Vec<(&TransferRow, Cow<'_, str>)> = report
+        .images
+        .iter()
+        .filter(|row| row.state == TransferState::Failed)
+        .map(|row| (row, failed_name(row)))
+        .collect();
+    text.push_str(&render_failures(failed.iter().map(|(row, name)| FailedImage {
         state: state_word(row.state, report.dry_run),
-        name: &row.destination,
+        name,
         problem: row.problem.as_deref(),
         reason: row.problem.clone(),
         fix: row.fix.as_deref(),
     })));
     text.push_str(&totals(report));
     text
+}
+
+/// Returns the name of a failed image. The store is the destination of all images of a bundle, and the bundle is what
+/// can be mended.
+fn failed_name(row: &TransferRow) -> Cow<'_, str> {
+    match &row.bundle {
+        Some(bundle) => Cow::Owned(format!("{} of {bundle}", row.source)),
+        None => Cow::Borrowed(&row.destination),
+    }
 }
 
 fn totals(report: &TransferReport) -> String {

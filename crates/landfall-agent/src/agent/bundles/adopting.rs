@@ -27,11 +27,12 @@ use crate::failure::find_hint;
 impl Opened {
     /// Copies the images that the content store lacks. An image that fails does not stop the others. The next image is
     /// chosen when there is room for it: a pod may ask for another one while a large bundle is being copied.
-    pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig, missing: &[BundledImage]) {
-        let Some(source) = self.content.source() else {
+    pub(super) async fn adopt(&mut self, host: &Arc<Host>, active: &ActiveConfig) {
+        let mut images = self.to_adopt();
+        let Some(source) = self.content.source().filter(|_| !images.is_empty()) else {
             return;
         };
-        let (mut pending, mut images) = (describe(&*source, missing, active).await, missing.to_vec());
+        let mut pending = describe(&*source, &images, active).await;
         let begun = Instant::now();
         let (mut adopted, mut bytes, mut failures) = (0, 0, Vec::new());
         let mut copies = FuturesUnordered::new();
@@ -49,17 +50,26 @@ impl Opened {
                 Ok(read) => {
                     host.metrics.adopted.inc_by(read);
                     (adopted, bytes) = (adopted + 1, bytes + read);
-                    self.show_adopted(host, &image, missing.len() - adopted);
+                    self.show_adopted(host, &image, self.missing().len() - adopted);
                 }
                 Err(error) => failures.push((image.name.canonical(), error)),
             }
         }
         drop(copies);
-        self.bad = failures
-            .iter()
-            .filter(|(_, error)| matches!(error.kind, FailureKind::Corrupt | FailureKind::WrongLength))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let (wrong, mut failures): (Vec<_>, Vec<_>) = failures
+            .into_iter()
+            .map(|(name, error)| {
+                let is_wrong = matches!(error.kind, FailureKind::Corrupt | FailureKind::WrongLength);
+                let hint = find_hint(&error).map(std::borrow::Cow::into_owned);
+                (is_wrong, name, (error.chain(), hint))
+            })
+            .partition(|(is_wrong, ..)| *is_wrong);
+        self.bad
+            .extend(wrong.into_iter().map(|(_, name, problem)| (name, problem)));
+        // Those of earlier passes are still a problem of the bundle.
+        let of_content = self.bad.iter().map(|(name, problem)| (name.clone(), problem.clone()));
+        let others = failures.drain(..).map(|(_, name, problem)| (name, problem));
+        let failures: Vec<_> = of_content.chain(others).collect();
         self.report(host, adopted, bytes, begun, &failures).await;
     }
 
@@ -82,10 +92,10 @@ impl Opened {
         images: usize,
         bytes: u64,
         begun: Instant,
-        failures: &[(ImageReference, TransferError)],
+        failures: &[(ImageReference, (String, Option<String>))],
     ) {
         let before = self.problem.take();
-        let Some((name, error)) = failures.first() else {
+        let Some((name, (reason, hint))) = failures.first() else {
             let seconds = begun.elapsed().as_secs_f64();
             #[expect(clippy::cast_precision_loss, reason = "a rate is shown in three digits")]
             let rate = bytes as f64 / 1e6 / seconds.max(1e-3);
@@ -99,13 +109,12 @@ impl Opened {
             0 => String::new(),
             more => format!(", and {more} more"),
         };
-        let text = format!("`{name}` cannot be adopted: {}{more}", error.chain());
-        let hint = find_hint(error).map(std::borrow::Cow::into_owned);
+        let text = format!("`{name}` cannot be adopted: {reason}{more}");
         if before.is_none_or(|(before, _)| before != text) {
             let line = landfall_core::failure::line_with_hint(&text, hint.as_ref());
             host.warn(EventReason::BundleRefused, self.path.as_str(), line).await;
         }
-        self.problem = Some((text, hint));
+        self.problem = Some((text, hint.clone()));
     }
 }
 

@@ -1,16 +1,18 @@
 //! Files for the courier: receipts with their signatures, and lists of what a bundle lacks at this site. They are written
 //! beside the bundle, or into the state directory if that place cannot be written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::bundle::adoption::NeedsMissing;
 use landfall_core::bundle::document::BundleDocument;
+use landfall_core::bundle::kept_receipts::{KeptReceipt, select_old_receipts};
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::report::{BundleNeeds, BundleReceipt, Inventory};
+use landfall_core::report::{BundleNeeds, BundleReceipt, Inventory, RawReceipt};
 use landfall_core::status::EventReason;
 use landfall_net::durable;
 use landfall_oci::bundle::signature::receipt_signature_name;
@@ -98,6 +100,52 @@ pub(super) async fn write_needs(host: &Host, bundle: &Utf8Path, id: &Digest, mis
     }
 }
 
+/// Deletes the old receipts of the state directory, with their signatures, and lists of needs likewise. `here` are the
+/// bundles that the host has now. A file that cannot be deleted is tried again after the next receipt. Blocks.
+pub(super) fn delete_old_receipts(state_dir: &Utf8Path, here: &HashSet<Digest>) {
+    let directory = state_dir.join(DIRECTORY);
+    for kind in [RECEIPT, NEEDS] {
+        let receipts = list_kept(&directory, kind);
+        for bundle in select_old_receipts(&receipts, here) {
+            let path = place_in(&directory, bundle, kind);
+            // The receipt goes first: one that is there has a signature.
+            let signature = Utf8PathBuf::from(receipt_signature_name(path.as_str()));
+            let deleted = fs::remove_file(&path).and_then(|()| match fs::remove_file(&signature) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            });
+            match deleted {
+                Ok(()) => tracing::debug!(%path, "an old receipt is deleted"),
+                Err(error) => tracing::warn!(%error, "an old receipt cannot be deleted"),
+            }
+        }
+    }
+}
+
+/// Lists the files of a kind in the state directory. One that cannot be read counts as one without a series.
+fn list_kept(directory: &Utf8Path, kind: &str) -> Vec<KeptReceipt> {
+    let ending = format!(".{kind}");
+    let entries = directory.read_dir_utf8().into_iter().flatten().flatten();
+    let kept = entries.filter_map(|entry| {
+        let hex = entry.file_name().strip_suffix(&ending)?;
+        let bundle = format!("sha256:{hex}").parse().ok()?;
+        let found = fs::metadata(entry.path()).ok()?;
+        let read = fs::read(entry.path())
+            .ok()
+            .and_then(|bytes| RawReceipt::parse(&bytes).ok());
+        Some(KeptReceipt {
+            bundle,
+            series: read.as_ref().and_then(|receipt| receipt.series.clone()),
+            sequence: read.and_then(|receipt| receipt.sequence),
+            modified: found
+                .mtime()
+                .saturating_mul(1_000_000_000)
+                .saturating_add(found.mtime_nsec()),
+        })
+    });
+    kept.collect()
+}
+
 /// Returns the parts of the host that the API needs for receipts. Blocks for a moment.
 pub(crate) fn receipts_of(host: &Host) -> ReceiptApi {
     ReceiptApi {
@@ -119,8 +167,12 @@ fn site_of(host: &Host) -> String {
 /// Returns the places of a file for the courier, the preferred one first.
 fn places(host: &Host, bundle: &Utf8Path, id: &Digest, kind: &str) -> [Utf8PathBuf; 2] {
     let beside = Utf8PathBuf::from(format!("{bundle}.{kind}"));
-    let name = format!("{}.{kind}", id.hex());
-    [beside, host.state_dir.join(DIRECTORY).join(name)]
+    [beside, place_in(&host.state_dir.join(DIRECTORY), id, kind)]
+}
+
+/// Returns the place of a file for the courier in the directory of these files.
+fn place_in(directory: &Utf8Path, id: &Digest, kind: &str) -> Utf8PathBuf {
+    directory.join(format!("{}.{kind}", id.hex()))
 }
 
 /// Writes a file, and a signature beside it, to the first place that can be written.
@@ -141,4 +193,45 @@ fn write_first(places: &[Utf8PathBuf], text: &[u8], signatures: Option<&str>) ->
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_receipts_go_with_their_signatures_and_other_files_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let state_dir = Utf8Path::from_path(directory.path()).unwrap();
+        let kept = state_dir.join(DIRECTORY);
+        fs::create_dir(&kept).unwrap();
+        let id = |number: u64| format!("sha256:{number:064x}").parse::<Digest>().unwrap();
+        for number in 1..=10 {
+            let receipt = serde_json::json!({
+                "kind": "BundleReceipt", "bundle": id(number), "series": "shop", "sequence": number,
+                "site": "till-7", "inventory": {"site": "till-7", "blobs": []},
+            });
+            let path = place_in(&kept, &id(number), RECEIPT);
+            fs::write(&path, receipt.to_string()).unwrap();
+            fs::write(receipt_signature_name(path.as_str()), "[]").unwrap();
+        }
+        fs::write(place_in(&kept, &id(1), NEEDS), "{}").unwrap();
+        fs::write(kept.join("notes.txt"), "").unwrap();
+        let names = || {
+            let entries = kept
+                .read_dir_utf8()
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().to_owned());
+            entries.collect::<HashSet<_>>()
+        };
+        let before = names();
+        delete_old_receipts(state_dir, &HashSet::from([id(1)]));
+        let gone: BTreeSet<_> = before.difference(&names()).cloned().collect();
+        let hex = id(2);
+        let expected = [
+            format!("{}.receipt.json", hex.hex()),
+            format!("{}.receipt.sig", hex.hex()),
+        ];
+        assert_eq!(gone, BTreeSet::from(expected));
+    }
 }

@@ -2,6 +2,7 @@
 //! zarf. They are read in one pass: blobs go into the content store as they come, and images are named once all of the
 //! file was read, its signature is good, and it did not change meanwhile.
 
+mod place;
 mod reading;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::agent::host::Host;
 use crate::agent::ledger::{KnownBundle, Ledger};
 use crate::failure::find_hint_in_context;
 
+pub(super) use self::place::ForeignPlace;
 pub(super) use self::reading::read_file;
 
 /// Content of a file of another format that was read, in this run or in an earlier one.
@@ -201,6 +203,13 @@ impl ForeignFiles {
             is_unread && file.is_settled && file.trust != Some(Decision::Refuse)
         });
         due.map(|file| file.sighting.path.clone()).collect()
+    }
+
+    /// Returns true if the host takes the file at this path, whatever a pass through it tells.
+    pub(super) fn is_trusted(&self, path: &Utf8Path) -> bool {
+        self.files
+            .get(path)
+            .is_some_and(|file| file.trust == Some(Decision::Take))
     }
 
     /// Returns true if nothing is left to be read of the files below a directory.

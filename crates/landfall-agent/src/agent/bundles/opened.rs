@@ -1,11 +1,12 @@
 //! A bundle whose file is there, with the decisions about it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use landfall_core::bundle::adoption::{BundleFacts, BundleStep, Decision, FileState, check_needs, next_step};
 use landfall_core::bundle::document::{BundleDocument, BundledImage, NeededBlob};
+use landfall_core::bundle::foreign::FileStamp;
 use landfall_core::bundle::trust::{HighestSeen, Trust};
 use landfall_core::failure::Explanation;
 use landfall_core::reference::{Digest, ImageReference};
@@ -32,6 +33,8 @@ use crate::failure::{error_line, find_hint_in_context};
 pub(super) struct Opened {
     pub(super) path: Utf8PathBuf,
     pub(super) content: Content,
+    /// Sizes and times of the files, of a bundle of ours.
+    stamp: FileStamp,
     trust: Option<Decision>,
     /// True if a key of this host signed it.
     is_signed: bool,
@@ -44,8 +47,10 @@ pub(super) struct Opened {
     pub(super) served: Option<Served>,
     /// Images that a preferred bundle has under the same name.
     superseded: HashSet<ImageReference>,
-    /// Images whose content is wrong.
-    pub(super) bad: BTreeSet<ImageReference>,
+    /// Images whose content is wrong, with the reason. They are not tried again while the files stay as they are.
+    pub(super) bad: BTreeMap<ImageReference, (String, Option<String>)>,
+    /// Images that the content store lacks, or whose companions it lacks, as of [`Opened::observe`].
+    missing: Vec<BundledImage>,
     pub(super) receipt: Option<Utf8PathBuf>,
 }
 
@@ -119,9 +124,12 @@ impl Served {
             registry,
         })
     }
+}
 
-    fn withdraw(self) {
-        match self.registry {
+/// The place is withdrawn also when a pass through its file is broken off.
+impl Drop for Served {
+    fn drop(&mut self) {
+        match &self.registry {
             Some(registry) => registry.remove_place(&self.place),
             None => self.places.remove(&self.place),
         }
@@ -132,7 +140,10 @@ impl Opened {
     pub(super) fn new(path: Utf8PathBuf, content: Content) -> Opened {
         Opened {
             path,
+            // Until somebody looked.
+            missing: content.document().images.clone(),
             content,
+            stamp: FileStamp::default(),
             trust: None,
             is_signed: false,
             needs: None,
@@ -140,9 +151,29 @@ impl Opened {
             problem: None,
             served: None,
             superseded: HashSet::new(),
-            bad: BTreeSet::new(),
+            bad: BTreeMap::new(),
             receipt: None,
         }
+    }
+
+    /// Returns the bundle of a file of ours with these sizes and times.
+    pub(super) fn own(path: Utf8PathBuf, file: Arc<BundleFile>, stamp: FileStamp) -> Opened {
+        Opened {
+            stamp,
+            ..Opened::new(path, Content::own(file))
+        }
+    }
+
+    /// Takes over the same bundle as it was found again. What was wrong in a file that changed since may be right now.
+    pub(super) fn see(&mut self, file: Arc<BundleFile>, stamp: FileStamp) {
+        if self.stamp == stamp {
+            return;
+        }
+        self.stamp = stamp;
+        self.bad.clear();
+        // The file may be another one under the same name. It is served again in this pass.
+        self.withdraw_place();
+        self.content = Content::own(file);
     }
 
     /// Returns true if images are taken from the bundle.
@@ -180,8 +211,17 @@ impl Opened {
         self.superseded = self.names().filter(|name| names.contains(name)).collect();
     }
 
-    /// Returns the images that the content store lacks, or whose companions it lacks.
-    pub(super) async fn missing(&self, store: &ContentStore) -> Vec<BundledImage> {
+    /// Looks which images the content store lacks: once at the begin of a step, and after it changed that.
+    pub(super) async fn observe(&mut self, store: &ContentStore) {
+        self.missing = self.find_missing(store).await;
+    }
+
+    /// Returns the images that the content store lacks, or whose companions it lacks, as of the last look.
+    pub(super) fn missing(&self) -> &[BundledImage] {
+        &self.missing
+    }
+
+    async fn find_missing(&self, store: &ContentStore) -> Vec<BundledImage> {
         let (store, superseded) = (store.clone(), self.superseded.clone());
         let images = self.content.document().images.clone();
         let find = move || {
@@ -196,12 +236,20 @@ impl Opened {
         tokio::task::spawn_blocking(find).await.unwrap_or_default()
     }
 
+    /// Returns the images that are to be adopted: those that the content store lacks, without those whose content is known
+    /// to be wrong.
+    pub(super) fn to_adopt(&self) -> Vec<BundledImage> {
+        let missing = self.missing.iter();
+        let may_be_right = missing.filter(|image| !self.bad.contains_key(&image.name.canonical()));
+        may_be_right.cloned().collect()
+    }
+
     /// Returns the facts. `missing` is the number of images that the content store lacks.
     pub(super) fn facts(&self, missing: usize) -> BundleFacts {
         let images = self.content.document().images.len();
         let adopted = images - missing.min(images);
-        // A file of another format is never served: what is here of it was adopted.
-        let is_servable = matches!(self.content, Content::Own { .. }) || adopted > 0;
+        // A file of another format is served while it is read, if at all: what is here of it was adopted.
+        let is_servable = matches!(self.content, Content::Own { .. }) || self.served.is_some() || adopted > 0;
         BundleFacts {
             file: FileState::Complete,
             trust: self.trust,
@@ -337,11 +385,11 @@ impl Opened {
         Ok(())
     }
 
-    /// Writes the receipt of the adopted bundle. `missing` holds the images that the content store lacks.
-    pub(super) async fn write_receipt(&mut self, host: &Host, missing: Vec<BundledImage>) {
+    /// Writes the receipt of the adopted bundle.
+    pub(super) async fn write_receipt(&mut self, host: &Host) {
         let outcome = Outcome {
-            lacking: missing.into_iter().map(|image| image.name).collect(),
-            bad: self.bad.clone(),
+            lacking: self.missing.iter().map(|image| image.name.clone()).collect(),
+            bad: self.bad.keys().cloned().collect(),
         };
         let (id, document) = (self.content.id().clone(), self.content.document().clone());
         self.receipt = write_receipt(host, &self.path, id, document, outcome).await;
@@ -360,9 +408,7 @@ impl Opened {
 
     /// Takes the bundle out of registry and mirror: reads of it that are under way end.
     pub(super) fn withdraw_place(&mut self) {
-        if let Some(served) = self.served.take() {
-            served.withdraw();
-        }
+        self.served = None;
     }
 }
 

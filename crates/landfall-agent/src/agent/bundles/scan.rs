@@ -33,6 +33,7 @@ pub(super) const OWN_FILES: [&str; 4] = [".receipt.json", ".receipt.sig", ".need
 pub(super) struct Sighting {
     /// The file, or the first of its pieces.
     pub(super) path: Utf8PathBuf,
+    pub(super) stamp: FileStamp,
     pub(super) result: Result<Arc<BundleFile>, BundleError>,
 }
 
@@ -147,15 +148,19 @@ fn find_in(directory: &Utf8Path, found: &mut Found) {
         sets.insert(directory.join(first), set);
     }
     for (path, (pieces, whole)) in sets {
+        let pieces: Vec<_> = pieces.iter().map(|piece| directory.join(piece)).collect();
         match BundleFile::open(&path) {
             Err(error) if is_foreign(&error) => {
-                let pieces = pieces.iter().map(|piece| directory.join(piece)).collect();
                 // A file that vanishes meanwhile is none.
                 if matches!(may_be_archive(&path), Ok(true)) {
                     found.foreign.extend(ForeignSighting::new(path, pieces, &whole).ok());
                 }
             }
-            result => found.bundles.push(Sighting { path, result }),
+            result => {
+                let signature = path.with_file_name(detached_name(&whole));
+                let stamp = stamp_of(&pieces, &signature).unwrap_or_default();
+                found.bundles.push(Sighting { path, stamp, result });
+            }
         }
     }
 }

@@ -33,9 +33,9 @@ pub fn preference_of(document: &BundleDocument, path: &Utf8Path) -> (Reverse<Opt
 }
 
 impl Opened {
-    pub(super) async fn status(&self, store: &ContentStore) -> BundleStatus {
+    pub(super) fn status(&self) -> BundleStatus {
         let document = self.content.document();
-        let missing = self.missing(store).await;
+        let missing = self.missing();
         let facts = self.facts(missing.len());
         BundleStatus {
             path: self.path.to_string(),

@@ -9,6 +9,7 @@ use landfall_core::failure::Explanation;
 use landfall_core::reference::{ImageReference, RegistryHost, Repository};
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::ImageRole;
+use landfall_net::serve::transport::Encryption;
 use landfall_oci::client::RegistryError;
 use landfall_oci::content::places::Places;
 use landfall_registry::fast_path::with_fast_path;
@@ -129,7 +130,7 @@ impl MirrorService {
         let routes = async {
             Ok(Routes {
                 http: with_fast_path(mirror_service(rules.clone())),
-                certificate: None,
+                encryption: Encryption::Off,
             })
         };
         self.server.ensure(&host.supervisor, spec, routes).await?;

@@ -1,10 +1,10 @@
 //! A listening server that a change of the configuration starts, keeps, moves or stops.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use landfall_core::failure::Explanation;
-use landfall_net::serve::tls::CertificateSlot;
+use landfall_core::reference::RegistryHost;
+use landfall_net::serve::transport::Encryption;
 use landfall_net::serve::{Http, ServeLimits, listen, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +23,11 @@ pub(crate) struct ServerSpec<'a> {
     pub(crate) fixed: String,
 }
 
-/// Answers to requests, over TLS if there is a certificate.
+/// Answers to requests.
 #[derive(Debug)]
 pub(crate) struct Routes {
     pub(crate) http: Http,
-    pub(crate) certificate: Option<Arc<CertificateSlot>>,
+    pub(crate) encryption: Encryption,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,8 +116,8 @@ impl Running {
         let end = ended.clone().drop_guard();
         supervisor.supervise_until(spec.name, stop.clone(), |stop| async move {
             let _end = end;
-            let Routes { http, certificate } = routes;
-            let drained = serve(listener, certificate, http, ServeLimits::default(), stop).await;
+            let Routes { http, encryption } = routes;
+            let drained = serve(listener, encryption, http, ServeLimits::default(), stop).await;
             if drained.abandoned > 0 {
                 tracing::warn!(
                     connections = drained.abandoned,
@@ -139,6 +139,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Returns true if an address `host:port` is reached from this machine alone.
+pub(crate) fn is_loopback(address: &str) -> bool {
+    address.parse::<RegistryHost>().is_ok_and(|host| host.is_loopback())
 }
 
 /// Binds an address; the error names the key that sets it.

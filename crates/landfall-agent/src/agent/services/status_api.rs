@@ -1,15 +1,21 @@
 //! The status API as a service of the agent.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use landfall_core::bundle::upload::{IDLE_HOURS_MAX, UploadStatus};
 use landfall_core::cluster::configuration::webhook_address;
 use landfall_core::settings::Settings;
-use landfall_core::status::EventReason;
+use landfall_core::status::{EventReason, RemoteApiStatus};
+use landfall_host::addresses::find_addresses;
+use landfall_net::certificate::{PemPair, is_certificate_name};
 use landfall_net::serve::Http;
 use landfall_net::serve::host::{HostNames, require_host};
+use landfall_net::serve::tls::CertificateSlot;
+use landfall_net::serve::transport::Encryption;
+use landfall_net::tls::Fingerprint;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at};
@@ -17,8 +23,9 @@ use tokio_util::sync::DropGuard;
 
 use crate::agent::bundles::receipts_of;
 use crate::agent::host::Host;
-use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
-use crate::api::{ApiState, UploadApi, api_router};
+use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec, is_loopback};
+use crate::api::{ApiState, UploadApi, api_router, require_encryption};
+use crate::certificates::{Authority, IssuedCertificate, ensure_certificate};
 use crate::cluster::host_name;
 use crate::options::Role;
 use crate::uploads::Uploads;
@@ -31,6 +38,9 @@ pub(crate) struct StatusApi {
     server: Server,
     /// Ends the task that looks after the uploads of the running server.
     uploads: Option<DropGuard>,
+    certificate: Option<Arc<CertificateSlot>>,
+    /// The authority of the last certificate.
+    authority: Option<PemPair>,
 }
 
 impl StatusApi {
@@ -38,26 +48,38 @@ impl StatusApi {
         StatusApi {
             server: Server::new(bound),
             uploads: None,
+            certificate: None,
+            authority: None,
         }
     }
 
-    /// Serves the status API at the address of the settings.
+    /// Serves the status API at the address of the settings: by plain HTTP on loopback, and with TLS for other machines
+    /// [spec:security.status-api].
     ///
     /// # Errors
     ///
-    /// If the address cannot be bound.
+    /// If the address cannot be bound, or a certificate cannot be made.
     pub(crate) async fn ensure(&mut self, host: &Arc<Host>, settings: &Settings, role: Role) -> anyhow::Result<()> {
         let address = match &settings.landfall.listen {
             Some(listen) => listen.clone(),
             None => format!("127.0.0.1:{}", settings.local_ui_port),
         };
         let names = own_names(host, settings, &address);
+        let issued = match is_loopback(&address) {
+            true => None,
+            false => Some(issue_certificate(host, &names, self.authority.clone()).await?),
+        };
+        if let Some(issued) = &issued {
+            self.authority = Some(issued.authority.clone());
+            host.report_aside(&issued.aside).await;
+        }
         let spec = ServerSpec {
             name: "status-api",
             address: &address,
             setting: "`landfall.listen` or `stylus.localUI.port`",
             fixed: format!("{address} {} {}", settings.landfall.bundles.directory, names.join(" ")),
         };
+        let mut certificate = None;
         let watched = &mut self.uploads;
         let routes = async {
             let uploads = match role {
@@ -75,15 +97,34 @@ impl StatusApi {
                 uploads,
                 receipts: receipts_of(host),
             });
+            let router = require_encryption(require_host(router, HostNames::addresses_and(names.clone())));
+            if let Some(issued) = &issued {
+                certificate = Some(CertificateSlot::new(&issued.pair)?);
+            }
             Ok(Routes {
-                http: Http::Plain(require_host(router, HostNames::addresses_and(names))),
-                certificate: None,
+                http: Http::Plain(router),
+                encryption: certificate.clone().map_or(Encryption::Off, Encryption::Detected),
             })
         };
-        if let (Ensured::Started, Some(address)) = (
-            self.server.ensure(&host.supervisor, spec, routes).await?,
-            self.server.local_addr(),
-        ) {
+        let ensured = self.server.ensure(&host.supervisor, spec, routes).await?;
+        let Some(address) = self.server.local_addr() else {
+            return Ok(());
+        };
+        match ensured {
+            Ensured::Started => self.certificate = certificate,
+            Ensured::Kept => {
+                if let (Some(certificate), Some(issued)) = (&self.certificate, &issued) {
+                    certificate.replace(&issued.pair)?;
+                }
+            }
+        }
+        let remote = issued
+            .map(|issued| describe_remote(&issued, address, &names))
+            .transpose()?;
+        if host.status.get().remote_api != remote {
+            host.status.update(|status| status.remote_api = remote);
+        }
+        if ensured == Ensured::Started {
             tracing::info!(%address, "status API listens");
             let reachable = match (address.ip().is_unspecified(), address.is_ipv4()) {
                 (false, _) => address,
@@ -95,6 +136,54 @@ impl StatusApi {
         }
         Ok(())
     }
+}
+
+/// Returns a certificate of the status API's own authority for these names and the addresses of this machine.
+async fn issue_certificate(host: &Host, names: &[String], known: Option<PemPair>) -> anyhow::Result<IssuedCertificate> {
+    let (directory, root, mut names) = (host.state_dir.join("api"), host.root.clone(), names.to_vec());
+    let make = move || {
+        names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+        names.extend(find_addresses(&root).iter().map(ToString::to_string));
+        let names = certificate_names(&names);
+        let authority = Authority::Own {
+            name: "Landfall status API",
+            known,
+        };
+        ensure_certificate(&directory, authority, &names, Timestamp::now())
+    };
+    tokio::task::spawn_blocking(make).await?
+}
+
+/// Returns the names that a certificate can have, each once: the name of a machine may be none of DNS.
+fn certificate_names(names: &[String]) -> Vec<&str> {
+    let mut usable = Vec::new();
+    for name in names {
+        let name = name.trim_matches(['[', ']']);
+        let is_unspecified = name.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+        if is_certificate_name(name) && !is_unspecified && !usable.contains(&name) {
+            usable.push(name);
+        }
+    }
+    usable
+}
+
+/// Returns the status API as other machines reach it: under the address of the settings, or the name of this host.
+fn describe_remote(
+    issued: &IssuedCertificate,
+    address: SocketAddr,
+    names: &[String],
+) -> anyhow::Result<RemoteApiStatus> {
+    let host_name = names.last().filter(|name| name.parse::<IpAddr>().is_err());
+    let url = match host_name.filter(|_| address.ip().is_unspecified()) {
+        Some(name) => format!("https://{name}:{}", address.port()),
+        None => format!("https://{address}"),
+    };
+    Ok(RemoteApiStatus {
+        url,
+        ca_file: issued.authority_file.to_string(),
+        fingerprint: Fingerprint::of_pem(&issued.authority.certificate)?.to_string(),
+        certificate_expires: issued.expires,
+    })
 }
 
 /// Opens the uploads of a host, and looks after them until the guard is dropped.

@@ -12,6 +12,7 @@ use landfall_core::settings::Settings;
 use landfall_core::status::ServingStatus;
 use landfall_net::serve::Http;
 use landfall_net::serve::host::{HostNames, require_host};
+use landfall_net::serve::transport::Encryption;
 use tokio::net::TcpListener;
 
 use crate::agent::host::Host;
@@ -126,7 +127,7 @@ impl WebhookService {
             opened = Some((certificate, issued));
             Ok(Routes {
                 http: Http::Plain(require_host(webhook_router(reviewer.clone()), own_names)),
-                certificate: Some(slot),
+                encryption: Encryption::On(slot),
             })
         };
         self.server.ensure(&host.supervisor, spec, routes).await?;

@@ -43,6 +43,12 @@ pub enum UploadRefusal {
         .0.needed_bytes, .0.free_bytes, .0.reserved_bytes, .0.kept_bytes
     )]
     NoRoom(NoRoom),
+    #[error("the disk became full while the upload was written: {free_bytes} bytes are free")]
+    DiskFull {
+        free_bytes: u64,
+        /// Bytes that stay free for the host itself.
+        kept_bytes: u64,
+    },
     #[error("there is no upload `{id}`")]
     Unknown { id: String },
     #[error("there is no range {number}: the upload has {count}")]
@@ -74,7 +80,9 @@ impl Hint for UploadRefusal {
             UploadRefusal::TooMany => {
                 "finish one of them, or end one: `GET /api/v1/uploads` lists them, `DELETE` ends one".into()
             }
-            UploadRefusal::NoRoom(_) => "free space on the host's disk, or end another upload".into(),
+            UploadRefusal::NoRoom(_) | UploadRefusal::DiskFull { .. } => {
+                "free space on the host's disk, or end another upload".into()
+            }
             UploadRefusal::Unknown { .. } => "begin it again with `POST /api/v1/uploads`".into(),
             UploadRefusal::NoSuchRange { .. } | UploadRefusal::Length { .. } => {
                 "cut the file into ranges of `rangeSize` bytes, counted from 0".into()

@@ -10,6 +10,7 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
 use tokio::sync::mpsc;
 
+use crate::copy::BandwidthLimit;
 use crate::image::{BlobStart, BlobStream, ImageSink, ImageSource, RawManifest, RepositoryAddress, TransferError};
 use crate::store::ContentStore;
 use crate::store::source_and_sink::StoreSink;
@@ -20,6 +21,7 @@ pub struct Staging {
     sink: Arc<dyn ImageSink>,
     source: Arc<dyn ImageSource>,
     unnamed: UnnamedBlobs,
+    bandwidth: Option<Arc<BandwidthLimit>>,
 }
 
 /// Place of content whose digest is known only at its end, as that of a layer of `docker save`.
@@ -44,6 +46,7 @@ impl Staging {
             }),
             sink,
             unnamed: UnnamedBlobs::Store(store.clone()),
+            bandwidth: None,
         }
     }
 
@@ -55,6 +58,20 @@ impl Staging {
             sink,
             source,
             unnamed: UnnamedBlobs::Spool(spool.to_owned()),
+            bandwidth: None,
+        }
+    }
+
+    /// Limits the bytes that are written, together with all other transfers that share the limit.
+    #[must_use]
+    pub fn with_bandwidth(self, bandwidth: Option<Arc<BandwidthLimit>>) -> Staging {
+        Staging { bandwidth, ..self }
+    }
+
+    /// Waits until these bytes may be written.
+    pub(super) async fn pass(&self, bytes: usize) {
+        if let Some(limit) = &self.bandwidth {
+            limit.pass(bytes).await;
         }
     }
 

@@ -64,7 +64,21 @@ impl PrivateKey {
         let pair = Ed25519KeyPair::generate().map_err(|_| SigningFailed)?;
         // The older version of PKCS #8: OpenSSL before 3.4 does not read the public half of the newer one.
         let der = pair.to_pkcs8v1().map_err(|_| SigningFailed)?;
-        let text = pem::render("PRIVATE KEY", der.as_ref());
+        PrivateKey::with_text(der.as_ref())
+    }
+
+    /// Makes a new ECDSA key on P-256, as [`PrivateKey::generate`] does.
+    ///
+    /// # Errors
+    /// If the library fails.
+    pub fn generate_ecdsa() -> Result<(PrivateKey, Zeroizing<String>), SigningFailed> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| SigningFailed)?;
+        let der = pair.to_pkcs8v1().map_err(|_| SigningFailed)?;
+        PrivateKey::with_text(der.as_ref())
+    }
+
+    fn with_text(pkcs8: &[u8]) -> Result<(PrivateKey, Zeroizing<String>), SigningFailed> {
+        let text = pem::render("PRIVATE KEY", pkcs8);
         let key = PrivateKey::parse(&text).map_err(|_| SigningFailed)?;
         Ok((key, text))
     }

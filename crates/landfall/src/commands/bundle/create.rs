@@ -21,13 +21,12 @@ use landfall_oci::bundle::{
 };
 use landfall_oci::copy::{CopyFailure, CopyOptions, CopyReport};
 use landfall_oci::digest::{Algorithm, Digester};
-use zeroize::Zeroizing;
 
 use super::create_images::{
     FailedCopy, NamedImage, WantedImage, images_of_list, images_of_profiles, narrow_images, open,
 };
 use super::receipt::SignedFile;
-use super::{BundleKeyArgs, SignedImage, room, show};
+use super::{BundleKeyArgs, SignedImage, load_private_keys, room, show};
 use crate::allocator;
 use crate::args::{AccessArgs, InputArgs, OutputArgs};
 use crate::context::Context;
@@ -185,7 +184,7 @@ pub(super) fn run(args: &BundleCreateArgs, context: &Context) -> anyhow::Result<
         args,
         context,
         path: &path,
-        keys: load_keys(&args.keys)?,
+        keys: load_private_keys(&args.keys)?,
         options: copy_options(args),
     };
     let created = creation.run(images)?;
@@ -200,15 +199,6 @@ fn copy_options(args: &BundleCreateArgs) -> CopyOptions {
     options.platforms = args.platforms.as_slice().into();
     options.referrers = !args.no_referrers;
     options
-}
-
-fn load_keys(paths: &[Utf8PathBuf]) -> anyhow::Result<Vec<PrivateKey>> {
-    let load = |path: &Utf8PathBuf| {
-        let text = fs_err::read(path).map(Zeroizing::new)?;
-        let text = std::str::from_utf8(&text).with_context(|| format!("the private key `{path}` is no text"))?;
-        PrivateKey::parse(text).with_context(|| format!("cannot use the private key `{path}`"))
-    };
-    paths.iter().map(load).collect()
 }
 
 /// One run of the command.

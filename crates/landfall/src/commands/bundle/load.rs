@@ -65,6 +65,7 @@ pub(super) fn run(args: &BundleLoadArgs, context: &Context) -> anyhow::Result<Ex
         .filter(|(name, _)| wanted.is_empty() || wanted.contains(name))
         .map(|(name, image)| Transfer {
             source: name.to_string(),
+            bundle: bundles.path_of(&name),
             destination: directory.to_string(),
             opened: Ok(OpenTransfer {
                 source: image.source.clone(),

@@ -17,12 +17,13 @@ use landfall_core::status::{ProgressEvent, ProgressSink};
 use landfall_net::random::random_bytes;
 use tokio_util::sync::CancellationToken;
 
-use self::client::{Destination, RangeEnd, UploadClient};
+use self::client::{RangeEnd, UploadClient};
 use self::local_file::{LocalFile, files_of};
 use super::BundleKeyArgs;
 use crate::args::OutputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
+use crate::host_api::{ApiAddress, ApiTrustArgs};
 use crate::interrupt::run_until_signalled;
 use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
@@ -42,21 +43,20 @@ const RANGES_BETWEEN_LOOKS: usize = 4;
 /// finds one on a stick.
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Example:\n  landfall bundle upload site.tar.zst --to http://till-7:5080 --token-file upload-token"
+    after_long_help = "Example:\n  landfall bundle upload site.tar.zst --to https://till-7:5080 --fingerprint sha256:0f1e… \\\n      --token-file upload-token"
 )]
 pub struct BundleUploadArgs {
     /// The bundles; any piece names all of them.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<Utf8PathBuf>,
-    /// Status API of the agent, e.g. `http://till-7:5080`.
+    /// Status API of the agent, e.g. `https://till-7:5080`.
     #[arg(long, value_name = "URL")]
-    pub to: Destination,
+    pub to: ApiAddress,
     /// File with the token: the content of `upload-token` in the agent's state directory.
     #[arg(long, value_name = "FILE")]
     pub token_file: Utf8PathBuf,
-    /// Certification authority of an `https` address, in PEM [default: those of the system].
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub trust: ApiTrustArgs,
     /// Replace a file of the same name on the host.
     #[arg(long)]
     pub replace: bool,
@@ -89,13 +89,7 @@ pub(super) fn run(args: &BundleUploadArgs, context: &Context) -> anyhow::Result<
             }
         }
     }
-    if args.to.is_readable_on_the_way() {
-        context.printer.note(format_args!(
-            "the token and the bundle go to {} without encryption: others on the network can read them",
-            args.to
-        ));
-    }
-    let client = UploadClient::new(&args.to, &args.token_file, args.ca.as_deref())?;
+    let client = UploadClient::new(&args.to, &args.token_file, &args.trust)?;
     let progress = Progress::new(context.progress, &context.printer);
     let cancel = CancellationToken::new();
     let upload = Upload {

@@ -1,9 +1,10 @@
 //! The one pass through a file of another format.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use landfall_core::bundle::document::{BundledImage, Companion};
+use landfall_core::bundle::document::{BundleDocument, BundledImage, Companion};
 use landfall_core::failure::error_chain;
 use landfall_core::oci_types::parse_manifest;
 use landfall_core::reference::{Digest, ImageReference};
@@ -44,26 +45,33 @@ pub(in crate::agent::bundles) async fn read_file(
         let text = "it changed while it was read: it may still be copied";
         return Err(ForeignState::Incomplete((text.to_owned(), None)));
     }
-    let Some(source) = images.first().map(|image| image.source.clone()) else {
-        return Err(ForeignState::Other);
-    };
-    let document = describe(name_images(&images).await);
-    if document.images.is_empty() {
-        return Err(ForeignState::Failed((
-            "none of its images has a full name".to_owned(),
-            Some("write it again with full names, as `skopeo copy SOURCE oci-archive:FILE:NAME` does".to_owned()),
-        )));
-    }
+    let (source, document) = describe_images(&images).await?;
     Ok(ForeignContent {
         id,
         document,
         size: sighting.size,
         stamp: sighting.stamp.clone(),
         signature: sighting.signature.clone(),
-        // Each image of the file gives access to every manifest in it.
         source: Some(source),
         took: Some(begun.elapsed()),
     })
+}
+
+/// Returns the source of all images, and the document that describes them.
+pub(super) async fn describe_images(
+    images: &[ArchiveImage],
+) -> Result<(Arc<dyn ImageSource>, BundleDocument), ForeignState> {
+    // Each image of the file gives access to every manifest in it.
+    let source = images.first().map(|image| image.source.clone());
+    let source = source.ok_or(ForeignState::Other)?;
+    let document = describe(name_images(images).await);
+    if document.images.is_empty() {
+        return Err(ForeignState::Failed((
+            "none of its images has a full name".to_owned(),
+            Some("write it again with full names, as `skopeo copy SOURCE oci-archive:FILE:NAME` does".to_owned()),
+        )));
+    }
+    Ok((source, document))
 }
 
 async fn blocking<T: Send + 'static>(

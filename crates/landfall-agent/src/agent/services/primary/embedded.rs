@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use landfall_core::failure::Explanation;
-use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Login, Primary};
 use landfall_net::certificate::PemPair;
 use landfall_net::serve::tls::CertificateSlot;
@@ -19,7 +18,7 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::clients::OwnRegistry;
 use crate::agent::host::Host;
 use crate::agent::services::primary::live::{LivePrimary, ShownImage, ShownImages};
-use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
+use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec, is_loopback};
 use crate::certificates::{Authority, IssuedCertificate, ensure_certificate};
 
 /// The embedded registry, which is served or not.
@@ -102,7 +101,7 @@ impl EmbeddedRegistry {
             }
             Ok(Routes {
                 http: with_fast_path(registry_service(registry, policy(login.as_ref()))),
-                certificate: certificate.clone(),
+                encryption: certificate.clone().into(),
             })
         };
         match self.server.ensure(&host.supervisor, spec, routes).await? {
@@ -204,10 +203,6 @@ fn is_same_login(before: Option<&Login>, now: Option<&Login>) -> bool {
         }
         (before, now) => before.is_none() && now.is_none(),
     }
-}
-
-fn is_loopback(address: &str) -> bool {
-    address.parse::<RegistryHost>().is_ok_and(|host| host.is_loopback())
 }
 
 /// Returns the policy of the registry. Pulling needs the login as well: a client that may not push is unknown.

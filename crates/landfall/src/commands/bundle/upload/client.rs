@@ -1,34 +1,28 @@
 //! The client of the status API for uploads.
 
-use std::fmt;
 use std::io::SeekFrom;
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use camino::Utf8Path;
 use fs_err as fs;
 use futures_util::StreamExt as _;
 use landfall_core::bundle::upload::{UploadRequest, UploadStatus};
-use landfall_core::failure::{Explanation, RetryPolicy, error_chain};
+use landfall_core::failure::{Explanation, RetryPolicy};
 use landfall_core::status::{ProgressEvent, ProgressSink};
 use landfall_core::sync::lock;
 use landfall_net::random::random_fraction;
-use landfall_net::tls::{TlsPolicy, client_config};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::time::{Instant, sleep};
 use tokio_util::io::ReaderStream;
 use zeroize::Zeroizing;
 
 use super::local_file::LocalFile;
+use crate::host_api::{ApiAddress, ApiTrustArgs, HostApi, SHORT_TIMEOUT, read_body, read_refusal};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit of a short request.
-const SHORT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time in which something of a range has to move. The host syncs a range to its disk before it answers.
 const STALL: Duration = Duration::from_secs(120);
 /// Interval of the look at a range that is being sent.
@@ -42,49 +36,10 @@ const RETRIES: RetryPolicy = RetryPolicy {
 };
 /// Bytes of one read of the file.
 const READ_SIZE: usize = 256 * 1024;
-/// The largest answer that is read, in bytes.
-const ANSWER_MAX: usize = 8 * 1024 * 1024;
-
-/// Address of a status API.
-#[derive(Debug, Clone)]
-pub struct Destination(Url);
-
-impl FromStr for Destination {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Destination, String> {
-        let usage = || "write it as `http://HOST:5080` or `https://HOST:5080`".to_owned();
-        let url = Url::parse(text).map_err(|_| usage())?;
-        let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-        let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
-        match is_http && is_plain && matches!(url.path(), "" | "/") {
-            true => Ok(Destination(url)),
-            false => Err(usage()),
-        }
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str().trim_end_matches('/'))
-    }
-}
-
-impl Destination {
-    /// Returns true if what is sent leaves this machine, and has no encryption.
-    pub(super) fn is_readable_on_the_way(&self) -> bool {
-        let host = self.0.host_str().unwrap_or_default();
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        let is_here = address.map_or(host == "localhost", |address| address.is_loopback());
-        self.0.scheme() == "http" && !is_here
-    }
-}
-
 /// A client of one host.
 #[derive(Debug)]
 pub(super) struct UploadClient {
-    to: Destination,
-    http: reqwest::Client,
+    api: HostApi,
 }
 
 /// End of a range.
@@ -109,8 +64,9 @@ enum Failure {
 
 impl UploadClient {
     /// # Errors
-    /// If the token or the certificate cannot be read.
-    pub(super) fn new(to: &Destination, token: &Utf8Path, ca: Option<&Utf8Path>) -> anyhow::Result<UploadClient> {
+    /// If others on the network could read the token, or if it or the certificate cannot be read.
+    pub(super) fn new(to: &ApiAddress, token: &Utf8Path, trust: &ApiTrustArgs) -> anyhow::Result<UploadClient> {
+        to.require_encryption()?;
         let text = Zeroizing::new(fs::read_to_string(token)?);
         let bearer = Zeroizing::new(format!("Bearer {}", text.trim()));
         let usable = HeaderValue::from_str(&bearer).ok().filter(|_| !text.trim().is_empty());
@@ -121,22 +77,9 @@ impl UploadClient {
             )
         })?;
         authorization.set_sensitive(true);
-        let tls = TlsPolicy {
-            insecure: false,
-            certificates: ca.map(fs::read_to_string).transpose()?.into_iter().collect(),
-        };
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(client_config(&tls).context("cannot use the certificate of `--ca`")?)
-            .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
-            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .http1_only()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .no_proxy()
-            .build()
-            .context("cannot set up an HTTP client")?;
-        Ok(UploadClient { to: to.clone(), http })
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
+        let api = HostApi::new(to, trust, headers)?;
+        Ok(UploadClient { api })
     }
 
     pub(super) async fn begin(&self, request: &UploadRequest) -> anyhow::Result<UploadStatus> {
@@ -152,7 +95,7 @@ impl UploadClient {
     /// Ends an upload. One that is gone is as good.
     pub(super) async fn end(&self, id: &str) -> anyhow::Result<()> {
         let request = self.request(Method::DELETE, &format!("/{id}")).timeout(SHORT_TIMEOUT);
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let response = request.send().await.map_err(|error| self.api.unreachable(error))?;
         match response.status() {
             StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
             _ => Err(read_failure(response).await.into_error()),
@@ -213,7 +156,7 @@ impl UploadClient {
             }
         };
         let response = tokio::select! {
-            response = request.send() => response.map_err(|error| Failure::Passing(self.unreachable(error), None))?,
+            response = request.send() => response.map_err(|error| Failure::Passing(self.api.unreachable(error), None))?,
             () = stalled => {
                 let error = anyhow::anyhow!("nothing moved for {} s", STALL.as_secs());
                 return Err(Failure::Passing(error, None));
@@ -231,22 +174,17 @@ impl UploadClient {
         let mut failed = 0;
         loop {
             let failure = match send().send().await {
-                Err(error) => Failure::Passing(self.unreachable(error), None),
+                Err(error) => Failure::Passing(self.api.unreachable(error), None),
                 Ok(response) if response.status() == StatusCode::OK => {
                     let bytes = read_body(response).await?;
-                    return serde_json::from_slice(&bytes).with_context(|| {
-                        Explanation::new(
-                            format!("the answer of {} is not that of a status API", self.to),
-                            "name the address of `landfall.listen`, or port 5080 of the host",
-                        )
-                    });
+                    return self.api.parse(&bytes);
                 }
                 Ok(response) => read_failure(response).await,
             };
             match failure {
                 Failure::Passing(error, wait) => {
                     failed += 1;
-                    let name = self.to.to_string();
+                    let name = self.api.address.to_string();
                     let sink = landfall_core::status::NoProgress;
                     self.wait(failed, &error, wait, &name, &sink).await.ok_or(error)?;
                 }
@@ -279,16 +217,8 @@ impl UploadClient {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}/api/v1/uploads{path}", self.to))
-    }
-
-    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
-        // The address is in the message; the path is of no use.
-        let error = error.without_url();
-        let text = format!("{} does not answer: {}", self.to, error_chain(&error));
-        let hint = "check the address, and that the agent runs there; it listens beyond the host itself only with \
-                    `landfall.listen`";
-        Explanation::new(text, hint).into()
+        let url = format!("{}/api/v1/uploads{path}", self.api.address);
+        self.api.http.request(method, url)
     }
 }
 
@@ -302,30 +232,12 @@ impl Failure {
 
 /// Reads the answer to a request that failed.
 async fn read_failure(response: Response) -> Failure {
-    #[derive(serde::Deserialize)]
-    struct Problem {
-        error: String,
-        hint: Option<String>,
-    }
     let status = response.status();
     let wait = response.headers().get(RETRY_AFTER);
     let wait = wait
         .and_then(|wait| wait.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let body = read_body(response).await.unwrap_or_default();
-    let error = match serde_json::from_slice::<Problem>(&body) {
-        Ok(Problem {
-            error,
-            hint: Some(hint),
-        }) => Explanation::new(error, hint).into(),
-        Ok(Problem { error, hint: None }) => anyhow::anyhow!(error),
-        Err(_) if status == StatusCode::NOT_FOUND => Explanation::new(
-            "the address has no uploads of bundles",
-            "name the status API of a Landfall agent that is as new as this program",
-        )
-        .into(),
-        Err(_) => anyhow::anyhow!("the answer has the status {status}"),
-    };
+    let error = read_refusal(response).await;
     match status {
         StatusCode::CONFLICT if wait.is_some() => Failure::InFlight(error),
         StatusCode::REQUEST_TIMEOUT | StatusCode::UNPROCESSABLE_ENTITY => Failure::Passing(error, wait),
@@ -337,15 +249,4 @@ async fn read_failure(response: Response) -> Failure {
         }
         _ => Failure::Lasting(error),
     }
-}
-
-async fn read_body(mut response: Response) -> anyhow::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > ANSWER_MAX {
-            bail!("the answer is too long");
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
