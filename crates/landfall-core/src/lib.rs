@@ -29,6 +29,7 @@ pub mod plan;
 pub mod pod_image;
 pub mod reference;
 pub mod registry_path;
+pub mod repave;
 pub mod report;
 pub mod resolve;
 pub mod settings;
