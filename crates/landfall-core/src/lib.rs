@@ -32,6 +32,7 @@ pub mod registry_path;
 pub mod repave;
 pub mod report;
 pub mod resolve;
+pub mod schedule;
 pub mod settings;
 pub mod stage;
 pub mod status;
