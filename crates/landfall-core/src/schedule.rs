@@ -1,9 +1,11 @@
 //! The times of passes and stages. The `reconcile` stages run 5 minutes after boot, and every 60 minutes after that
 //! [spec:agent.reconcile], each run up to 2 minutes later on some hosts [spec:agent.jitter].
+//!
+//! `tests/herd.rs` shows that thousands of hosts with these times do not move in step.
 
 use std::time::Duration;
 
-use crate::jitter::{spread, with_jitter};
+use crate::jitter::{spread, spread_widely, with_jitter};
 
 const FIRST: Duration = Duration::from_secs(5 * 60);
 const EVERY: Duration = Duration::from_secs(60 * 60);
@@ -61,6 +63,7 @@ pub fn until_reconcile_stages(uptime: Duration, later: Duration) -> Duration {
 }
 
 /// Returns the wait until the next pass: the reconcile interval, or less after failures, with a delay that doubles.
+/// Hosts that lost one registry fail in step, so the delay after a failure is spread widely.
 /// `random`, from 0 to 1, spreads the passes of many hosts [spec:agent.jitter].
 ///
 /// `registry_wait` is the time before which nothing that failed can be done, because its registries ask for a wait
@@ -68,13 +71,17 @@ pub fn until_reconcile_stages(uptime: Duration, later: Duration) -> Duration {
 /// have changed.
 #[must_use]
 pub fn next_pass_in(failures: u32, registry_wait: Option<Duration>, timing: PassTiming, random: f64) -> Duration {
-    let interval = timing.interval;
+    let interval = spread(timing.interval, random);
     let wait = match failures {
         0 => interval,
-        n => timing.first_retry.saturating_mul(1 << (n - 1).min(16)).min(interval),
+        n => {
+            let doubled = timing.first_retry.saturating_mul(1 << (n - 1).min(16));
+            // The longest wait, half of it more, is the interval.
+            spread_widely(doubled.min(timing.interval * 2 / 3), random)
+        }
     };
     let registry_wait = registry_wait.map_or(Duration::ZERO, |wait| with_jitter(wait, random));
-    spread(wait, random).max(registry_wait.min(spread(interval, random)))
+    wait.max(registry_wait.min(interval))
 }
 
 /// Returns the first time at which something that failed can be done. `None` stands for a failure that can be mended at
@@ -100,8 +107,10 @@ mod tests {
     fn failed_passes_are_repeated_ever_later_up_to_the_interval() {
         let next = |failures, random| next_pass_in(failures, None, TIMING, random).as_secs();
         let waits: Vec<_> = (0..7).chain([1_000]).map(|failures| next(failures, 0.5)).collect();
-        assert_eq!(waits, [300, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(waits, [300, 10, 20, 40, 80, 160, 200, 200]);
         assert_eq!([0.0, 1.0].map(|random| next(0, random)), [270, 330]);
+        assert_eq!([0.0, 1.0].map(|random| next(3, random)), [20, 60]);
+        assert_eq!([0.0, 1.0].map(|random| next(9, random)), [100, 300]);
     }
 
     #[test]
