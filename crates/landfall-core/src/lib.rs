@@ -34,6 +34,7 @@ pub mod report;
 pub mod resolve;
 pub mod schedule;
 pub mod settings;
+pub mod site;
 pub mod stage;
 pub mod status;
 pub mod sync;
