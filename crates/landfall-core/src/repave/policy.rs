@@ -26,7 +26,7 @@ pub enum DrainPods {
 }
 
 /// Rules of the user for an update. Deadlines are run time of the leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RepavePolicy {
     pub approval: Approval,
     pub drain: DrainPods,
