@@ -15,7 +15,6 @@ mod ledger;
 mod reconciler;
 mod run;
 mod runtime;
-mod schedule;
 mod service_manager;
 mod services;
 mod stages;

@@ -100,7 +100,8 @@ pub struct Listeners {
 pub struct Timing {
     /// The interval at which the input files are read again and compared by content hash.
     pub file_poll: Duration,
-    /// The delay before a degraded agent tries again, on average. It doubles with each failure, up to the reconcile interval.
+    /// The delay before a degraded agent tries again, on average. It doubles with each failure, up to two thirds of the
+    /// reconcile interval.
     pub degraded_retry: Duration,
     /// The retry policy of transfers, loads and the wait for the primary registry. The phase fails after the last
     /// attempt.

@@ -26,6 +26,7 @@ mod registry;
 pub(crate) mod report;
 mod schema;
 pub(crate) mod shape;
+mod site;
 mod stages;
 mod template;
 pub(crate) mod text;

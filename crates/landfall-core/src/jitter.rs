@@ -5,14 +5,27 @@ use std::time::Duration;
 
 /// The share of a period by which [`spread`] moves it at most.
 const SHARE: f64 = 0.1;
+/// The share of a delay by which [`spread_widely`] moves it at most.
+const WIDE_SHARE: f64 = 0.5;
 /// The largest addition to a wait is the wait divided by this number.
 const WAIT_SHARE: u32 = 5;
 
 /// Returns a period moved by at most a tenth to either side. `random` is from 0 to 1.
 #[must_use]
 pub fn spread(period: Duration, random: f64) -> Duration {
+    moved(period, SHARE, random)
+}
+
+/// Returns a delay moved by at most half of it to either side, for the delay after a failure that many hosts share.
+/// `random` is from 0 to 1.
+#[must_use]
+pub fn spread_widely(delay: Duration, random: f64) -> Duration {
+    moved(delay, WIDE_SHARE, random)
+}
+
+fn moved(period: Duration, share: f64, random: f64) -> Duration {
     // A period of years, such as one that stands for "never", is not moved beyond the range of the type.
-    Duration::try_from_secs_f64(period.as_secs_f64() * (1.0 + SHARE * (2.0 * unit(random) - 1.0))).unwrap_or(period)
+    Duration::try_from_secs_f64(period.as_secs_f64() * (1.0 + share * (2.0 * unit(random) - 1.0))).unwrap_or(period)
 }
 
 /// Returns a part of `longest`, for a timer that must not fire early. `random` is from 0 to 1.
@@ -68,6 +81,15 @@ mod tests {
         }
         assert_eq!(spread(Duration::MAX, 1.0), Duration::MAX);
         assert_eq!(spread(Duration::ZERO, 1.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn delay_after_a_failure_is_moved_by_half_at_most() {
+        let delay = Duration::from_secs(40);
+        for (random, seconds) in [(0.0, 20), (0.5, 40), (1.0, 60), (f64::NAN, 20)] {
+            assert_eq!(spread_widely(delay, random).as_secs(), seconds, "{random}");
+        }
+        assert_eq!(spread_widely(Duration::MAX, 1.0), Duration::MAX);
     }
 
     #[test]

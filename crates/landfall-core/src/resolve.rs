@@ -6,6 +6,7 @@
 
 mod bundles;
 mod explain;
+mod peers;
 mod prefix;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use crate::settings::{ImageRole, Primary, RegistryRole, RulePrefix, Settings};
 use prefix::{PrefixMap, below, join};
 
 pub use bundles::BundleOffers;
+pub use peers::PeerOffers;
 
 /// The resolution rules of one [`Settings`], compiled for fast look-up.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Resolver<'a> {
     roles: HashMap<ImageReference, ImageRole>,
     /// The bundles of this host, and the names of the images in them.
     bundles: Arc<BundleOffers>,
+    /// The other hosts of the site, and the images that they have.
+    peers: Arc<PeerOffers>,
 }
 
 /// The settings that a resolver was compiled from: borrowed for one run, or shared by a long-running role.
@@ -94,6 +98,8 @@ pub enum CandidateKind {
     Origin,
     /// A bundle on this host. Pods pull its images through the primary registry, or from containerd.
     Bundle,
+    /// Another host of the site. Pods never pull from it.
+    Peer,
 }
 
 /// The reason for a candidate. [`Resolver::explain`] says it in words, with file and line.
@@ -119,6 +125,8 @@ pub enum Why {
     SyncFromOrigin,
     /// The bundle with this index in the [`BundleOffers`] has the image.
     Bundle(usize),
+    /// The host with this number in the [`PeerOffers`] has the image.
+    Peer(usize),
 }
 
 /// A finding about one image. [`Resolver::explain_warning`] says it in words.
@@ -151,7 +159,8 @@ impl Resolution {
 
     /// Returns the candidates that are registries.
     fn registries(&self) -> impl Iterator<Item = &Candidate> {
-        let is_registry = |candidate: &&Candidate| candidate.kind != CandidateKind::Bundle;
+        let is_registry =
+            |candidate: &&Candidate| !matches!(candidate.kind, CandidateKind::Bundle | CandidateKind::Peer);
         self.candidates.iter().filter(is_registry)
     }
 
@@ -202,6 +211,7 @@ impl<'a> Resolver<'a> {
             provider_registries: PrefixMap::new(),
             roles: HashMap::with_capacity(settings.images.len()),
             bundles: Arc::default(),
+            peers: Arc::default(),
         };
         for (index, rule) in settings.rules.iter().enumerate() {
             match &rule.from {
@@ -251,6 +261,13 @@ impl<'a> Resolver<'a> {
         self
     }
 
+    /// Returns the resolver with the other hosts of the site.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Arc<PeerOffers>) -> Resolver<'a> {
+        self.peers = peers;
+        self
+    }
+
     /// Returns the bundles that images are taken from.
     #[must_use]
     pub fn bundles(&self) -> &BundleOffers {
@@ -266,8 +283,9 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Returns the sources from which this host fetches an image, in order: bundles, which need no network, then those
-    /// of [`Resolver::resolve`] [spec:resolution.bundles]. A bundle may have the image under its own name, or under the
+    /// Returns the sources from which this host fetches an image, in order: bundles, which need no network, other hosts
+    /// of the site, which need no uplink, then those of [`Resolver::resolve`] [spec:resolution.bundles]
+    /// [spec:resolution.peers]. A bundle may have the image under its own name, or under the
     /// name of one of the other sources.
     #[must_use]
     pub fn resolve_on_host(&self, source: &ImageReference, role: ImageRole) -> Resolution {
@@ -287,6 +305,14 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
+        let peers = self.peers.with_image(source).map(|(peer, reference)| Candidate {
+            kind: CandidateKind::Peer,
+            reference,
+            why: Why::Peer(peer),
+            // The certificate of the site is the login.
+            registry: None,
+        });
+        offers.extend(peers);
         resolution.candidates.splice(0..0, offers);
         resolution
     }

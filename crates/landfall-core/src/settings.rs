@@ -2,7 +2,9 @@
 //! them.
 
 mod bundles;
+mod site;
 mod token_server;
+mod update;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +19,9 @@ use crate::reference::{ImageReference, RegistryHost};
 use crate::stage::StageStep;
 
 pub use bundles::{BundlePolicy, BundleSettings, KeySource};
+pub use site::{PEER_PORT, SiteSettings};
 pub use token_server::{NotATokenServer, TokenServer};
+pub use update::{UpdateDriver, UpdateSettings};
 
 /// The user-data and the profiles, checked and merged.
 #[derive(Debug, Clone)]
@@ -374,6 +378,10 @@ pub struct OwnSettings {
     pub mirror: MirrorSettings,
     /// `landfall.bundles`: files that carry images to hosts without a network.
     pub bundles: BundleSettings,
+    /// `landfall.site`: the hosts of a site that work together.
+    pub site: SiteSettings,
+    /// `landfall.update`: updates of the hosts.
+    pub update: UpdateSettings,
 }
 
 /// `landfall.mirror`: redirection on the node itself, by files that carry the rules to the container runtime. The user
@@ -521,6 +529,8 @@ impl Default for OwnSettings {
             kubelet_enable: true,
             mirror: MirrorSettings::default(),
             bundles: BundleSettings::default(),
+            site: SiteSettings::default(),
+            update: UpdateSettings::default(),
         }
     }
 }

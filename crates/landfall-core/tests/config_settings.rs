@@ -6,9 +6,11 @@ use std::sync::Arc;
 use landfall_core::bundle::policy::{ImageSignatures, UnsignedContent};
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, NamedText};
+use landfall_core::repave::{Approval, DrainPods, RepavePolicy};
 use landfall_core::resolve::{BundleOffers, CandidateKind, Resolver};
 use landfall_core::settings::{
     Compat, ImageRole, KeySource, ManagementMode, PrimaryKind, PrimaryTls, RegistryRole, RulePrefix, Settings,
+    UpdateDriver,
 };
 
 fn parse_all(user_data: &[&str], profiles: &[&str], compat: Compat) -> (Settings, Diagnostics) {
@@ -238,6 +240,106 @@ fn sizes_and_durations_have_units() {
         ),
         (3, 60, 90)
     );
+}
+
+#[test]
+fn sites_and_updates_are_read_and_the_os_pack_says_which_pods_leave() {
+    let user_data = "#cloud-config
+stylus: {enableMultiNode: true}
+landfall:
+  site: {leader: edge-1, address: 'fd00::5', port: 6000}
+  primary: {endpoint: '10.0.0.9:30003'}
+  update:
+    approval: auto
+    driver: command
+    command: [/usr/local/bin/upgrade, --now]
+    soak: 60
+    windows: [{start: 0 2 * * Sat, timeZone: Europe/Berlin, hours: 4}]
+    deadlines: {prefetch: 2h, preflight: 2m, drain: 300, upgrade: 900, reboot: 180, gate: 240}
+";
+    let pack = |drain: &str| {
+        profile(&format!(
+            "  - {{name: os, layer: os, values: {{pack: {{drainPods: {drain}}}, options: {{system.uri: NA}}}}}}\n"
+        ))
+    };
+    let (settings, diagnostics) = parse_all(&[user_data], &[&pack("false")], Compat::None);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    let site = &settings.landfall.site;
+    let leader = site.leader.as_ref().map(ToString::to_string);
+    assert_eq!(
+        (site.enable, leader.as_deref(), site.port),
+        (true, Some("edge-1"), 6000)
+    );
+    assert_eq!(site.address, Some("fd00::5".parse().unwrap()));
+    let update = &settings.landfall.update;
+    let command = ["/usr/local/bin/upgrade", "--now"].map(str::to_owned).to_vec();
+    assert_eq!(update.driver, UpdateDriver::Command(command));
+    let seconds = std::time::Duration::from_secs;
+    let policy = RepavePolicy {
+        approval: Approval::Auto,
+        drain: DrainPods::Never,
+        soak: seconds(60),
+        prefetch_deadline: seconds(7200),
+        preflight_deadline: seconds(120),
+        drain_deadline: seconds(300),
+        upgrade_deadline: seconds(900),
+        reboot_deadline: seconds(180),
+        gate_deadline: seconds(240),
+        ..RepavePolicy::default()
+    };
+    assert_eq!(update.policy, policy);
+    let windows: Vec<String> = update
+        .windows
+        .iter()
+        .map(|window| format!("{} {} {}", window.start, window.zone, window.hours))
+        .collect();
+    assert_eq!(windows, ["0 2 * * Sat Europe/Berlin 4"]);
+    for (drain, expected) in [
+        ("true", DrainPods::Always),
+        ("'auto'", DrainPods::Auto),
+        ("", DrainPods::Auto),
+    ] {
+        let (settings, _) = parse_all(&[], &[&pack(drain)], Compat::None);
+        assert_eq!(settings.landfall.update.policy.drain, expected, "{drain}");
+    }
+}
+
+#[test]
+fn embedded_registry_at_the_address_of_another_host_needs_a_site() {
+    for (user_data, is_wrong) in [
+        (
+            "landfall: {site: {address: 10.0.0.5}, primary: {endpoint: '10.0.0.6:30003'}}",
+            true,
+        ),
+        (
+            "landfall: {site: {address: 10.0.0.5}, primary: {endpoint: '10.0.0.5:30003'}}",
+            false,
+        ),
+        (
+            "landfall: {site: {address: 10.0.0.5}, primary: {endpoint: '127.0.0.1:30003'}}",
+            false,
+        ),
+        (
+            "landfall: {site: {address: 10.0.0.5}, primary: {endpoint: 'reg.local:30003'}}",
+            false,
+        ),
+        (
+            "landfall: {site: {address: 10.0.0.5}, primary: {kind: zot, endpoint: '10.0.0.6:30003'}}",
+            false,
+        ),
+        ("landfall: {primary: {endpoint: '10.0.0.6:30003'}}", false),
+        (
+            "landfall: {site: {address: 'fd00::5'}, primary: {endpoint: '[fd00::6]:30003'}}",
+            true,
+        ),
+        (
+            "stylus: {enableMultiNode: true}\nlandfall: {site: {address: 10.0.0.5}, primary: {endpoint: '10.0.0.6:30003'}}",
+            false,
+        ),
+    ] {
+        let (_, diagnostics) = parse_all(&[&format!("#cloud-config\n{user_data}\n")], &[], Compat::None);
+        assert_eq!(diagnostics.has_errors(), is_wrong, "{user_data}: {diagnostics:?}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use landfall_core::failure::Explanation;
 use landfall_core::plan::phases::{PhaseSteps, split_steps};
 use landfall_core::plan::plan_steps;
+use landfall_core::schedule::shortest_wait;
 use landfall_core::status::Phase;
 use landfall_core::wording::counted;
 use tokio::time::Instant;
@@ -15,7 +16,6 @@ use crate::agent::apply::{Applied, Causes, apply_steps};
 use crate::agent::config_loader::FilesChanged;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
-use crate::agent::schedule::shortest_wait;
 use crate::agent::stock::{RuntimeStock, Stock, StockScope, show_stock, take_stock};
 use crate::agent::transfer::Failed;
 

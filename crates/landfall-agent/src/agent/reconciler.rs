@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use landfall_core::plan::phases::{PassFacts, blocked_by};
 use landfall_core::reference::ImageReference;
+use landfall_core::schedule::{PassResult, PassTiming, count_failed_passes, next_pass_in, shortest_wait};
 use landfall_core::settings::ImageRole;
 use landfall_core::status::{EventReason, FailedPhase, Phase, ProgressEvent};
 use landfall_core::wording::counted;
@@ -24,7 +25,6 @@ use crate::agent::config_source::Reading;
 use crate::agent::host::Host;
 use crate::agent::image_phases::{ImagesFailed, apply_phase};
 use crate::agent::ledger::LedgerFile;
-use crate::agent::schedule::{next_pass_in, shortest_wait};
 use crate::agent::service_manager::notify_service_manager;
 use crate::agent::services::{PrimaryState, Services, Survey, survey_images};
 use crate::agent::stages::supervise_stages;
@@ -117,15 +117,18 @@ impl Reconciler {
                 true => Duration::ZERO,
                 false => {
                     let wait = shortest_wait(end.waits.iter().copied());
-                    failed_passes = match wait {
-                        _ if end.failures.is_empty() => 0,
-                        // The registries that the images wait for were not asked.
-                        Some(_) if begins_in_wait => failed_passes,
-                        _ => failed_passes + 1,
+                    let pass = PassResult {
+                        has_failures: !end.failures.is_empty(),
+                        waits_for_registry: wait.is_some(),
+                        began_in_wait: begins_in_wait,
                     };
+                    failed_passes = count_failed_passes(failed_passes, pass);
                     let wait = wait.map(|until| until.saturating_duration_since(Instant::now()));
-                    let interval = self.config.interval();
-                    next_pass_in(failed_passes, wait, &self.timing, interval, random_fraction())
+                    let timing = PassTiming {
+                        first_retry: self.timing.degraded_retry,
+                        interval: self.config.interval(),
+                    };
+                    next_pass_in(failed_passes, wait, timing, random_fraction())
                 }
             };
             let wake = self.config.wait(limit).await;

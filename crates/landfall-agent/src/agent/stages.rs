@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 use landfall_core::jitter::{fraction_of, offset};
+use landfall_core::schedule::{LATEST, until_reconcile_stages};
 use landfall_core::settings::Settings;
 use landfall_core::stage::parts_of;
 use landfall_host::facts;
@@ -15,7 +16,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::agent::host::Host;
-use crate::agent::schedule::{LATEST, until_reconcile_stages};
 use crate::stage_events::stage_events;
 
 const STAGE: &str = "reconcile";

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use landfall_core::failure::{Explanation, FailureKind, NextAction, error_chain, next_action};
 use landfall_core::reference::{Digest, ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, CandidateKind, Why};
+use landfall_core::schedule::shortest_wait;
 use landfall_host::facts::own_platform;
 use landfall_oci::client::explain::{explain_fetch, explain_no_source, explain_push, without_image};
 use landfall_oci::client::{RegistrySink, RegistrySource};
@@ -19,7 +20,6 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::bundles::refuse_image;
 use crate::agent::host::Host;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
-use crate::agent::schedule::shortest_wait;
 
 /// The longest wait that the time of the next pass takes into account: there is a pass in each interval. The client
 /// honours a longer one.

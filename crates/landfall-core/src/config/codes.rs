@@ -109,6 +109,9 @@ codes! {
     OBSERVE_AND_FAIL = "LF0215", Warning, "`observeOnly` with `failurePolicy: Fail`",
         "A webhook that only observes changes no pod, but with `Fail` the API server rejects each pod while the webhook cannot be reached.",
         "landfall:\n  webhook:\n    observeOnly: true\n    failurePolicy: Ignore";
+    PRIMARY_ELSEWHERE = "LF0216", Error, "embedded registry at the address of another host",
+        "The embedded registry serves at its endpoint, and a host cannot bind the address of another one. Hosts that work as one site have one registry behind one name.",
+        "stylus:\n  enableMultiNode: true\nlandfall:\n  primary:\n    endpoint: \"10.10.100.45:30003\"";
 
     BAD_DOMAIN = "LF0301", Error, "not a registry",
         "A registry is written `host[:port][/path]`.",

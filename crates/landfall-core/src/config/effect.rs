@@ -23,8 +23,9 @@ const fn effect(layers: &'static [&'static str], hidden_from: &'static str, path
 const CONNECT: &str = "charts.registry-connect";
 
 /// Labels of namespaces and pod specs are not in the table: the reader looks at each one.
-const EFFECTS: [Effect; 8] = [
+const EFFECTS: [Effect; 9] = [
     effect(&[], "pack", "pack.content.images"),
+    effect(&["os"], "pack", "pack.drainPods"),
     effect(&["os"], "options", "options.\"system.uri\""),
     effect(&["os"], "options", "options.system.uri"),
     effect(&["os"], "providerCredentials", "providerCredentials"),
@@ -50,7 +51,7 @@ const OF_PROFILE: [&str; 9] = [
 /// Key paths of user-data that are read as a whole, but whose other keys are Palette's own.
 const WHOLE_IN_USER_DATA: [&str; 4] = ["", "stylus", "stylus.site", "stylus.site.network"];
 /// Subtrees of user-data that are read.
-const OF_USER_DATA: [&str; 15] = [
+const OF_USER_DATA: [&str; 16] = [
     "landfall",
     "content.signing.publicKey",
     "stages",
@@ -62,6 +63,7 @@ const OF_USER_DATA: [&str; 15] = [
     "stylus.installationMode",
     "stylus.localUI",
     "stylus.emcServer",
+    "stylus.enableMultiNode",
     "stylus.site.caCerts",
     "stylus.site.network.httpProxy",
     "stylus.site.network.httpsProxy",

@@ -285,7 +285,7 @@ const STYLUS: &[Key] = &[
     key!("site", Map(SITE, Unknown::Note), "Settings of the host's site."),
     key!("path", Text, "Prefix of all paths of the edge agent."),
     key!("featureGate", Text, "Features of the edge agent, separated by commas."),
-    key!("enableMultiNode", Bool, "`true`: hosts are linked to one cluster."),
+    key!("enableMultiNode", Bool, "`true`: the hosts of the site work together."),
     key!("debug", Bool, "Debug messages of the edge agent."),
     key!("trace", Bool, "Trace messages of the edge agent."),
     key!("includeTui", Bool, "`true`: the terminal UI is included."),
@@ -623,6 +623,98 @@ const LANDFALL: &[Key] = &[
         "mirror",
         Map(MIRROR, Unknown::Error),
         "Redirection on the node itself, by the container runtime's own files."
+    ),
+    key!(
+        "site",
+        Map(OWN_SITE, Unknown::Error),
+        "The hosts of the site, with `stylus.enableMultiNode`. Not implemented yet: the values are checked, and nothing depends on them."
+    ),
+    key!(
+        "update",
+        Map(UPDATE, Unknown::Error),
+        "Updates of the hosts. Not implemented yet: the values are checked, and nothing depends on them."
+    ),
+];
+
+const OWN_SITE: &[Key] = &[
+    key!(
+        "leader",
+        Text,
+        "The host that leads before there is a cluster. Default: the host that gives the join token."
+    ),
+    key!(
+        "address",
+        Text,
+        "IP address of this host for the other ones. Default: the one of the default route."
+    ),
+    key!(
+        "port",
+        Number(1, 65_535),
+        "Port at which this host serves blobs to the other ones. Default: 5082."
+    ),
+];
+
+const UPDATE: &[Key] = &[
+    key!(
+        "approval",
+        Word(&["manual", "auto"]),
+        "`auto`: an update begins without a person. Default: `manual`."
+    ),
+    key!(
+        "driver",
+        Word(&["kairos", "bootc", "command"]),
+        "The program that writes the image into the other slot of the host. Default: `kairos`."
+    ),
+    key!(
+        "command",
+        OneOrMany(&Text),
+        "The program of the driver `command`, with its arguments. Default: none."
+    ),
+    key!(
+        "windows",
+        List(&Map(WINDOW, Unknown::Error)),
+        "The times at which a host may go down. Default: always."
+    ),
+    key!(
+        "soak",
+        Time(0, 86_400),
+        "Time for which a host must be well after its update. Default: 120 s."
+    ),
+    key!(
+        "deadlines",
+        Map(DEADLINES, Unknown::Error),
+        "Times after which an update halts."
+    ),
+];
+
+const WINDOW: &[Key] = &[
+    key!(
+        "start",
+        Text,
+        "The beginning as a cron expression: minute, hour, day, month, day of the week."
+    ),
+    key!("timeZone", Text, "The time zone, e.g. `Europe/Berlin`. Default: `UTC`."),
+    key!("hours", Number(1, 24), "The length in hours."),
+];
+
+const DEADLINES: &[Key] = &[
+    key!(
+        "prefetch",
+        Time(60, 2_592_000),
+        "Until all hosts have the image. Default: 86400 s."
+    ),
+    key!(
+        "preflight",
+        Time(60, 604_800),
+        "For a host that is blocked. Default: 3600 s."
+    ),
+    key!("drain", Time(60, 86_400), "Until the pods have left. Default: 900 s."),
+    key!("upgrade", Time(60, 86_400), "For the driver. Default: 3600 s."),
+    key!("reboot", Time(60, 86_400), "Until the next boot. Default: 600 s."),
+    key!(
+        "gate",
+        Time(60, 86_400),
+        "Until the host is well after its boot. Default: 1200 s."
     ),
 ];
 
@@ -1204,6 +1296,11 @@ pub(crate) static PACK_VALUES: Shape = Map(
 );
 
 const PACK_SECTION: &[Key] = &[
+    key!(
+        "drainPods",
+        Label,
+        "`true`, `false` or `auto`: pods leave a host before its update, with `auto` only in a site of several hosts."
+    ),
     key!(
         "content",
         Map(

@@ -12,6 +12,7 @@ use crate::config::node::{KeyPath, Node, NodeValue, is_unresolved};
 use crate::config::registry::{self, read_registry};
 use crate::config::report::Report;
 use crate::config::shape::check_shape;
+use crate::config::site::read_drain_pods;
 use crate::config::stages::read_stages;
 use crate::config::template::{PackTable, TemplateValues, Templates, marks};
 use crate::config::text::Text;
@@ -403,6 +404,9 @@ fn read_values(pack: &Pack, values: &Node, owner: Owner<'_>, facts: &mut Facts, 
 }
 
 fn read_os_pack(pack: &Pack, values: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {
+    if let Some(drain) = read_drain_pods(values, report) {
+        facts.settings.landfall.update.policy.drain = drain;
+    }
     let uri = values.get("options").and_then(|options| {
         let nested = || options.at(&["system", "uri"]);
         options.get("system.uri").or_else(nested)

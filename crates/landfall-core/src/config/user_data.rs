@@ -16,6 +16,7 @@ use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
 use crate::config::registry::{self, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
 use crate::config::shape::check_shape;
+use crate::config::site::{check_own_endpoint, read_site, read_update};
 use crate::config::stages::{read_foreign_file, read_stages};
 use crate::config::text::Text;
 use crate::config::unknown::UnreadFile;
@@ -25,7 +26,7 @@ use crate::diagnostic::NamedText;
 use crate::reference::RegistryHost;
 use crate::settings::{
     BundleSettings, Dialect, ManagementMode, MirrorSettings, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls,
-    RegistryRole, Webhook,
+    RegistryRole, SiteSettings, Webhook,
 };
 
 const HEADER: &str = "#cloud-config";
@@ -187,6 +188,7 @@ pub(crate) fn read_user_data(root: &Node, facts: &mut Facts, report: &mut Report
         read_own(own, facts, report);
     }
     facts.settings.landfall.bundles = read_bundles(root, report);
+    facts.settings.landfall.site = read_site(root, report);
 }
 
 fn read_registries(stylus: &Node, facts: &mut Facts, report: &mut Report) {
@@ -337,6 +339,8 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
             .unwrap_or(defaults.kubelet_enable),
         mirror: read_mirror(own.get("mirror"), report),
         bundles: BundleSettings::default(),
+        site: SiteSettings::default(),
+        update: read_update(own, report),
     };
 }
 
@@ -398,6 +402,9 @@ pub(crate) fn read_own_primary(root: &Node, facts: &mut Facts, report: &mut Repo
                         .help("put the path into `project`");
                 }
                 check_endpoint(endpoint, &host, report);
+                if kind == PrimaryKind::Embedded {
+                    check_own_endpoint(endpoint, &host, &facts.settings.landfall.site, report);
+                }
                 primary.endpoint = host;
             }
         }

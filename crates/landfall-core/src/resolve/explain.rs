@@ -45,6 +45,10 @@ impl Resolver<'_> {
                 Some(bundle) => format!("the bundle `{bundle}` has it: no network is needed"),
                 None => "a bundle has it: no network is needed".to_owned(),
             },
+            Why::Peer(number) => match self.peers.host(number) {
+                Some(host) => format!("the host `{host}` of this site has it: the uplink is not needed"),
+                None => "another host of this site has it: the uplink is not needed".to_owned(),
+            },
             Why::SyncFromOrigin => {
                 "tried last: no external registry is set, and sync from the origin is allowed".to_owned()
             }

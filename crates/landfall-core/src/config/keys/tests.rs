@@ -184,7 +184,6 @@ fn no_reader_of_user_data_asks_for_a_key_that_is_not_in_the_table() {
     stylus.disableTui
     stylus.diskPartition
     stylus.emcServer.login
-    stylus.enableMultiNode
     stylus.featureGate
     stylus.imageOverride
     stylus.includeTui

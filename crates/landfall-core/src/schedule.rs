@@ -1,22 +1,58 @@
 //! The times of passes and stages. The `reconcile` stages run 5 minutes after boot, and every 60 minutes after that
 //! [spec:agent.reconcile], each run up to 2 minutes later on some hosts [spec:agent.jitter].
+//!
+//! `tests/herd.rs` shows that thousands of hosts with these times do not move in step.
 
 use std::time::Duration;
 
-use landfall_core::jitter::{spread, with_jitter};
-use tokio::time::Instant;
-
-use crate::options::Timing;
+use crate::jitter::{spread, spread_widely, with_jitter};
 
 const FIRST: Duration = Duration::from_secs(5 * 60);
 const EVERY: Duration = Duration::from_secs(60 * 60);
 /// The longest time by which a host is later than the schedule.
-pub(crate) const LATEST: Duration = Duration::from_secs(2 * 60);
+pub const LATEST: Duration = Duration::from_secs(2 * 60);
+
+/// Times between passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassTiming {
+    /// The delay after the first failed pass, on average. It doubles with each failure, up to the interval.
+    pub first_retry: Duration,
+    /// The reconcile interval.
+    pub interval: Duration,
+}
+
+/// Facts about a pass that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassResult {
+    pub has_failures: bool,
+    /// True if nothing that failed can be done before a registry may be asked again.
+    pub waits_for_registry: bool,
+    /// True if a registry was not to be asked when the pass began.
+    pub began_in_wait: bool,
+}
+
+/// Returns the number of failed passes in a row, after a pass. A pass that waits for the registries that it was not
+/// allowed to ask is none of them.
+#[must_use]
+pub fn count_failed_passes(before: u32, pass: PassResult) -> u32 {
+    match pass {
+        PassResult {
+            has_failures: false, ..
+        } => 0,
+        PassResult {
+            waits_for_registry: true,
+            began_in_wait: true,
+            ..
+        } => before,
+        _ => before.saturating_add(1),
+    }
+}
 
 /// Returns the wait until the next run, given the uptime of the host and the time by which it is later than the
 /// schedule. The runs are tied to the boot and not to the start of the agent, so that a restart neither repeats nor
 /// shifts them.
-pub(crate) fn until_reconcile_stages(uptime: Duration, later: Duration) -> Duration {
+#[must_use]
+pub fn until_reconcile_stages(uptime: Duration, later: Duration) -> Duration {
     let first = FIRST + later;
     let Some(since_first) = uptime.checked_sub(first) else {
         return first - uptime;
@@ -27,29 +63,30 @@ pub(crate) fn until_reconcile_stages(uptime: Duration, later: Duration) -> Durat
 }
 
 /// Returns the wait until the next pass: the reconcile interval, or less after failures, with a delay that doubles.
+/// Hosts that lost one registry fail in step, so the delay after a failure is spread widely.
 /// `random`, from 0 to 1, spreads the passes of many hosts [spec:agent.jitter].
 ///
 /// `registry_wait` is the time before which nothing that failed can be done, because its registries ask for a wait
 /// [spec:agent.retry]. A pass before that would be in vain; one is made after the interval all the same, for all that may
 /// have changed.
-pub(crate) fn next_pass_in(
-    failures: u32,
-    registry_wait: Option<Duration>,
-    timing: &Timing,
-    interval: Duration,
-    random: f64,
-) -> Duration {
+#[must_use]
+pub fn next_pass_in(failures: u32, registry_wait: Option<Duration>, timing: PassTiming, random: f64) -> Duration {
+    let interval = spread(timing.interval, random);
     let wait = match failures {
         0 => interval,
-        n => timing.degraded_retry.saturating_mul(1 << (n - 1).min(16)).min(interval),
+        n => {
+            let doubled = timing.first_retry.saturating_mul(1 << (n - 1).min(16));
+            // The longest wait, half of it more, is the interval.
+            spread_widely(doubled.min(timing.interval * 2 / 3), random)
+        }
     };
     let registry_wait = registry_wait.map_or(Duration::ZERO, |wait| with_jitter(wait, random));
-    spread(wait, random).max(registry_wait.min(spread(interval, random)))
+    wait.max(registry_wait.min(interval))
 }
 
 /// Returns the first time at which something that failed can be done. `None` stands for a failure that can be mended at
 /// any time, and is the result if there is one, or no failure at all.
-pub(crate) fn shortest_wait(waits: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
+pub fn shortest_wait<T: Ord>(waits: impl IntoIterator<Item = Option<T>>) -> Option<T> {
     waits.into_iter().min().flatten()
 }
 
@@ -61,26 +98,24 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn mk_timing() -> Timing {
-        Timing {
-            degraded_retry: seconds(10),
-            ..Timing::default()
-        }
-    }
+    const TIMING: PassTiming = PassTiming {
+        first_retry: Duration::from_secs(10),
+        interval: Duration::from_secs(300),
+    };
 
     #[test]
     fn failed_passes_are_repeated_ever_later_up_to_the_interval() {
-        let next = |failures, random| next_pass_in(failures, None, &mk_timing(), seconds(300), random).as_secs();
+        let next = |failures, random| next_pass_in(failures, None, TIMING, random).as_secs();
         let waits: Vec<_> = (0..7).chain([1_000]).map(|failures| next(failures, 0.5)).collect();
-        assert_eq!(waits, [300, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(waits, [300, 10, 20, 40, 80, 160, 200, 200]);
         assert_eq!([0.0, 1.0].map(|random| next(0, random)), [270, 330]);
+        assert_eq!([0.0, 1.0].map(|random| next(3, random)), [20, 60]);
+        assert_eq!([0.0, 1.0].map(|random| next(9, random)), [100, 300]);
     }
 
     #[test]
     fn a_pass_that_only_waits_for_registries_begins_when_the_first_may_be_asked() {
-        let next = |failures, wait, random| {
-            next_pass_in(failures, Some(seconds(wait)), &mk_timing(), seconds(300), random).as_secs()
-        };
+        let next = |failures, wait, random| next_pass_in(failures, Some(seconds(wait)), TIMING, random).as_secs();
         for (failures, wait, expected) in [
             // A registry that always asks for a second is asked ever more seldom.
             (1, 1, 10),
@@ -99,11 +134,29 @@ mod tests {
 
     #[test]
     fn a_failure_that_waits_for_no_registry_decides_for_all() {
-        let now = Instant::now();
-        let [soon, late] = [1, 2].map(|wait| Some(now + seconds(wait)));
+        let [soon, late] = [1, 2].map(|wait| Some(seconds(wait)));
         assert_eq!(shortest_wait([late, soon]), soon);
         assert_eq!(shortest_wait([late, None, soon]), None);
-        assert_eq!(shortest_wait([]), None);
+        assert_eq!(shortest_wait::<Duration>([]), None);
+    }
+
+    #[test]
+    fn pass_that_was_not_allowed_to_ask_is_not_a_failed_one() {
+        for (has_failures, waits_for_registry, began_in_wait, expected) in [
+            (false, false, false, 0),
+            (false, true, true, 0),
+            (true, false, false, 4),
+            (true, false, true, 4),
+            (true, true, false, 4),
+            (true, true, true, 3),
+        ] {
+            let pass = PassResult {
+                has_failures,
+                waits_for_registry,
+                began_in_wait,
+            };
+            assert_eq!(count_failed_passes(3, pass), expected, "{pass:?}");
+        }
     }
 
     #[test]
