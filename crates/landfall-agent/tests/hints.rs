@@ -437,6 +437,40 @@ async fn a_followed_hint_about_the_primary_registry_ends_its_message() {
     };
     told.assert_mended(&site, || write("harbor", &granting)).await;
 
+    // A Harbor that is used as any other registry: nobody made the project.
+    let untouched = harbor(false);
+    write("registry", &untouched);
+    let Ok(AgentOutcome::Failed { failures }) = run(site.options().await).await else {
+        panic!("a project is missing");
+    };
+    let told: String = failures
+        .iter()
+        .map(|failure| format!("{}\n", failure.message))
+        .collect();
+    let (_, project) = told
+        .split_once("hint: create the project `")
+        .unwrap_or_else(|| panic!("{told}"));
+    let (project, _) = project.split_once("` in it").unwrap();
+    let made = common::agent::http_client(Vec::new())
+        .post(format!("{}/api/v2.0/projects", untouched.url()))
+        .basic_auth("edge", Some(CANARY))
+        .json(&serde_json::json!({"project_name": project}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(made.status(), 201);
+    assert_eq!(run(site.options().await).await.unwrap(), AgentOutcome::Running);
+
+    let page = FakeRegistry::start();
+    page.inject(Fault::once("/v2/", Effect::Status(404, vec![], "no such page".to_owned())).always());
+    write("registry", &page);
+    let told = Told {
+        name: "no registry at all",
+        message: "it answers like no registry",
+        hint: "check that a registry, and nothing else, listens there; its address is ",
+    };
+    told.assert_mended(&site, || write("registry", &plain)).await;
+
     let full = FakeRegistry::start_with(FakeRegistryOptions {
         access: basic(),
         ..FakeRegistryOptions::default()
