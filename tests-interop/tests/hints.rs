@@ -7,7 +7,7 @@ use std::process::Command;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::containerd_process::ContainerdProcess;
 use landfall_testkit::fake_registry::FakeRegistry;
-use landfall_testkit::image_builder::{FixtureBuilder, docker_archive, provider_image, small_image};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, docker_archive, provider_image, small_image};
 use landfall_tests_interop::agent::landfall;
 use landfall_tests_interop::port::free_port;
 use landfall_tests_interop::program::run;
@@ -24,13 +24,18 @@ struct Host {
 
 impl Host {
     fn new() -> Host {
+        Host::with(ContainerdProcess::start().unwrap(), &small_image("pause"))
+    }
+
+    /// Returns a host whose provider image has this core image.
+    fn with(containerd: ContainerdProcess, core: &ImageFixture) -> Host {
         let upstream = FakeRegistry::start();
-        let core = docker_archive(&[(&["registry.k8s.io/pause:3.9"], &small_image("pause"))]);
+        let core = docker_archive(&[(&["registry.k8s.io/pause:3.9"], core)]);
         upstream.add_image("example.io/os", "1", &provider_image(&[("core.tar", &core)]));
         let host = Host {
             directory: tempfile::tempdir().unwrap(),
             upstream,
-            containerd: ContainerdProcess::start().unwrap(),
+            containerd,
         };
         let socket = host.path("root/run/containerd/containerd.sock");
         fs_err::create_dir_all(socket.parent().unwrap()).unwrap();
@@ -144,6 +149,23 @@ fn a_followed_hint_about_a_full_disk_ends_its_message() {
         .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
         .collect();
     let image = FixtureBuilder::new().plain_layer(&[("noise", &noise)]).build();
+    let disk = SmallDisk::mount("size=8m");
+    let host = Host::with(
+        ContainerdProcess::start_at(&disk.path().join("containerd")).unwrap(),
+        &image,
+    );
+    assert_mended(
+        "containerd on a full disk",
+        "cannot be loaded",
+        "make room on the file system of containerd's root, usually /var/lib/containerd",
+        host.agent(),
+        || {
+            disk.remount("size=200m");
+            host.agent()
+        },
+    );
+    drop((host, disk));
+
     let directory = tempfile::tempdir().unwrap();
     let desk = Utf8Path::from_path(directory.path()).unwrap();
     let archive = desk.join("till.tar");

@@ -12,7 +12,7 @@ use camino::Utf8Path;
 use common::agent::{Agent, wait_for, wait_for_running};
 use common::bundles::{Offline, all_images, large_image, numbered, write_bundle, write_signed};
 use common::core_archive;
-use landfall_agent::{AgentOutcome, run_agent};
+use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
 use landfall_core::bundle::adoption::BundlePhase;
 use landfall_core::bundle::trust::render_key_document;
 use landfall_core::reference::{Digest, ImageReference};
@@ -20,8 +20,8 @@ use landfall_core::report::Inventory;
 use landfall_core::settings::Compat;
 use landfall_core::status::{AgentStatus, BundleStatus, EventReason, NoProgress, Phase};
 use landfall_net::tls::{TlsPolicy, client_config};
-use landfall_oci::bundle::BundleOptions;
 use landfall_oci::bundle::signature::{HostKeys, PublicKey, receipt_signature_name, verify_receipt};
+use landfall_oci::bundle::{BundleFile, BundleOptions};
 use landfall_oci::store::ContentStore;
 use landfall_testkit::image_builder::{
     FixtureBuilder, ImageFixture, digest_of, multi_platform, oci_archive, small_image, zstd_frame,
@@ -122,7 +122,7 @@ async fn upload(api: &str, token: &str, name: &str, content: &[u8]) -> serde_jso
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploaded_pieces_are_adopted_and_their_receipt_is_fetched_by_the_courier() {
+async fn uploaded_pieces_are_adopted_and_a_followed_hint_gives_their_receipt_to_the_courier() {
     let offline = Offline::new(&[]);
     let whole = offline.site.path("whole.tar.zst");
     write_bundle(&whole, &all_images(), numbered(3)).await;
@@ -131,6 +131,14 @@ async fn uploaded_pieces_are_adopted_and_their_receipt_is_fetched_by_the_courier
     let api = wait_for(&offline.site, "the status API", |status| status.api.is_some()).await;
     let api = api.api.unwrap();
     let token = std::fs::read_to_string(offline.site.state_dir().join("upload-token")).unwrap();
+    let id = BundleFile::open(&whole).unwrap().id().to_string();
+    let client = http();
+    let ask = async |path: String| client.get(format!("{api}{path}")).send().await.unwrap();
+    let too_early: serde_json::Value = ask(format!("/api/v1/receipts/{id}")).await.json().await.unwrap();
+    assert_eq!(
+        too_early["hint"],
+        "a receipt is written once all of a bundle is here: `/api/v1/receipts` lists those there are"
+    );
     // The pieces come in any order, and the bundle is whole with the last one.
     let (first, second) = bytes.split_at(bytes.len() / 2);
     for (name, piece) in [("site.tar.zst_part01", second), ("site.tar.zst_part00", first)] {
@@ -145,10 +153,8 @@ async fn uploaded_pieces_are_adopted_and_their_receipt_is_fetched_by_the_courier
     let uploaded = uploaded.filter(|event| event.reason == EventReason::BundleUploaded);
     assert_eq!(uploaded.count(), 2);
 
-    let client = http();
-    let ask = async |path: String| client.get(format!("{api}{path}")).send().await.unwrap();
     let get = async |path: String| ask(path).await.text().await.unwrap();
-    let id = bundle.id.unwrap();
+    assert_eq!(bundle.id.as_deref(), Some(id.as_str()));
     assert!(get("/api/v1/receipts".to_owned()).await.contains(&id));
     let receipt = get(format!("/api/v1/receipts/{id}")).await;
     let list = get(format!("/api/v1/receipts/{id}/signature")).await;
@@ -214,7 +220,7 @@ async fn refused_bundles_name_their_reason_and_nothing_is_taken_from_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_bundle_of_a_series_is_refused_unless_it_is_allowed() {
+async fn an_older_bundle_of_a_series_is_refused_until_its_followed_hint_brings_a_newer_one_or_allows_it() {
     let offline = Offline::new(&[]);
     let new = offline.content().join("new.tar.zst");
     write_bundle(&new, &all_images(), numbered(7)).await;
@@ -226,13 +232,20 @@ async fn an_older_bundle_of_a_series_is_refused_unless_it_is_allowed() {
     let bundle = offline.bundle("old.tar.zst");
     assert_eq!(bundle.phase, BundlePhase::Refused);
     assert!(bundle.problem.unwrap().contains("has seen number 7"));
+    assert_eq!(
+        bundle.hint.unwrap(),
+        "bring the newest bundle of the series, or allow this one with `landfall.bundles.policy.allowOlder`"
+    );
+    write_bundle(&offline.content().join("newest.tar.zst"), &old, numbered(8)).await;
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert_eq!(offline.bundle("newest.tar.zst").phase, BundlePhase::Receipt);
     offline.write_user_data(&["  bundles:\n    policy: {allowOlder: true}"]);
     assert_eq!(offline.site.run().await, AgentOutcome::Running);
     assert_eq!(offline.bundle("old.tar.zst").phase, BundlePhase::Receipt);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn needs_that_the_site_lacks_are_found_before_the_first_write() {
+async fn needs_that_the_site_lacks_are_found_before_the_first_write_and_the_followed_hint_brings_them() {
     let offline = Offline::new(&[]);
     let image = large_image();
     let layer = image
@@ -350,7 +363,7 @@ async fn two_files_with_one_content_are_one_bundle_and_of_two_with_one_name_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_bundle_that_vanishes_the_status_lists_the_rest() {
+async fn of_a_bundle_that_vanishes_the_status_lists_the_rest_until_its_followed_hint_brings_it_again() {
     let offline = Offline::new(&[]);
     let path = offline.content().join("site.tar.zst");
     let mut images = all_images();
@@ -381,6 +394,10 @@ async fn of_a_bundle_that_vanishes_the_status_lists_the_rest() {
     assert_eq!(
         (bundle.phase, bundle.missing),
         (BundlePhase::Vanished, vec!["example.io/extra:1".to_owned()])
+    );
+    assert_eq!(
+        bundle.hint.unwrap(),
+        "bring it again: what is here already is not copied twice"
     );
 
     bytes[middle] ^= 1;
@@ -446,7 +463,7 @@ async fn wrong_bytes_of_a_bundle_are_not_read_again_until_its_file_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_document_brings_a_key_that_outlives_its_signer_and_never_comes_back() {
+async fn a_key_document_brings_a_key_that_outlives_its_signer_and_a_followed_hint_replaces_it() {
     let [old, new, third] = [(); 3].map(|()| SigningKey::ecdsa());
     let id = |key: &SigningKey| key.private.public_key().id().to_string();
     let settings = |public: &[&SigningKey], retired: &[&SigningKey]| {
@@ -480,7 +497,8 @@ async fn a_key_document_brings_a_key_that_outlives_its_signer_and_never_comes_ba
     assert!(matches!(offline.site.run().await, AgentOutcome::Failed { .. }));
     let reason = last_event(EventReason::BundleKeyRefused);
     assert!(
-        reason.contains("is signed by none of the keys that this host uses; hint: "),
+        reason.contains("is signed by none of the keys that this host uses")
+            && reason.contains("sign the key document with a key that this host uses"),
         "{reason}"
     );
 
@@ -530,7 +548,18 @@ async fn a_key_document_brings_a_key_that_outlives_its_signer_and_never_comes_ba
         reason.contains(&format!("the new key `{}` is retired", id(&new))),
         "{reason}"
     );
-    assert_eq!(offline.bundle("next.tar.zst").phase, BundlePhase::Refused);
+    assert!(reason.ends_with("hint: make another key pair"), "{reason}");
+    let refused = offline.bundle("next.tar.zst");
+    assert_eq!(refused.phase, BundlePhase::Refused);
+    assert_eq!(refused.hint.unwrap(), "sign the bundle again with a key that is in use");
+
+    let another = SigningKey::ecdsa();
+    write_document(&another, &third);
+    write_signed(&next, &more, numbered(3), Some(&another)).await;
+    assert_eq!(offline.site.run().await, AgentOutcome::Running);
+    assert!(last_event(EventReason::BundleKeyAccepted).contains(&id(&another)));
+    let taken = offline.bundle("next.tar.zst");
+    assert_eq!((taken.phase, taken.hint), (BundlePhase::Receipt, None));
 }
 
 /// Writes a bundle of Landfall or, with the other ending, a file as other tools write it.
@@ -631,21 +660,40 @@ async fn a_signature_that_arrives_later_follows_its_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_palette_a_bundle_beside_an_external_registry_is_ignored() {
+async fn as_palette_a_bundle_beside_an_external_registry_is_ignored_until_its_followed_hint_takes_it() {
     let offline = Offline::new(&[]);
     // Without the primary registry.
     let text = "#cloud-config\nstylus:\n  managementMode: local\n  registryCredentials:\n    domain: \"127.0.0.1:1\"\n    \
                 insecure: true\nlandfall:\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n";
     std::fs::write(offline.site.path("user-data.yaml"), text).unwrap();
     write_bundle(&offline.content().join("site.tar.zst"), &all_images(), numbered(1)).await;
-    let mut options = offline.site.options().await;
-    options.compat = Compat::Palette;
-    let outcome = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
-        .await
-        .unwrap();
+    let run_with = async |compat: Compat| {
+        let options = AgentOptions {
+            compat,
+            ..offline.site.options().await
+        };
+        run_agent(options, Arc::new(NoProgress), CancellationToken::new())
+            .await
+            .unwrap()
+    };
+    let outcome = run_with(Compat::Palette).await;
     assert!(matches!(outcome, AgentOutcome::Failed { .. }), "{outcome:?}");
     let bundle = offline.bundle("site.tar.zst");
     assert_eq!((bundle.phase, bundle.adopted), (BundlePhase::Refused, 0), "{bundle:?}");
     let problem = bundle.problem.unwrap();
     assert!(problem.starts_with("it is ignored, as by Palette"), "{problem}");
+    assert_eq!(
+        bundle.hint.unwrap(),
+        "leave `--compat palette` out, or configure a primary registry"
+    );
+    assert_eq!(run_with(Compat::default()).await, AgentOutcome::Running);
+    assert_eq!(offline.bundle("site.tar.zst").phase, BundlePhase::Receipt);
+
+    let other = offline.content().join("other.tar.zst");
+    write_bundle(&other, &[("example.io/other:1", small_image("other"))], numbered(2)).await;
+    run_with(Compat::Palette).await;
+    assert_eq!(offline.bundle("other.tar.zst").phase, BundlePhase::Refused);
+    offline.write_user_data(&[]);
+    assert_eq!(run_with(Compat::Palette).await, AgentOutcome::Running);
+    assert_eq!(offline.bundle("other.tar.zst").phase, BundlePhase::Receipt);
 }

@@ -134,7 +134,7 @@ async fn pieces_on_a_stick_are_read_as_one_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_with_a_key_takes_a_file_with_a_good_signature_only() {
+async fn a_host_with_a_key_takes_a_file_once_a_followed_hint_gives_it_a_good_signature() {
     let (key, other) = (SigningKey::ecdsa(), SigningKey::ecdsa());
     let settings = format!("  bundles:\n    publicKeys: [{}]", key.public_base64());
     let offline = Offline::new(&[&settings]);
@@ -155,6 +155,11 @@ async fn a_host_with_a_key_takes_a_file_with_a_good_signature_only() {
     assert_eq!(
         bundle.problem.unwrap(),
         "it has no detached signature `core.sig.bin` beside it, and this host takes only signed files"
+    );
+    let hint = bundle.hint.unwrap();
+    assert!(
+        hint.starts_with("copy its signature to the same place, or make one with a key of this host: `openssl dgst"),
+        "{hint}"
     );
     nothing_is_here();
     // It was not even read.
@@ -182,7 +187,12 @@ async fn a_host_with_a_key_takes_a_file_with_a_good_signature_only() {
     write_old(&path, &zstd_frame(&changed));
     write_old(&signature, &right);
     assert!(matches!(offline.site.run().await, AgentOutcome::Failed { .. }));
-    assert_eq!(offline.bundle("core.zst").phase, BundlePhase::Refused);
+    let bundle = offline.bundle("core.zst");
+    assert_eq!(bundle.phase, BundlePhase::Refused);
+    assert_eq!(
+        bundle.hint.unwrap(),
+        "copy the bundle and its signature again from a source that you trust"
+    );
     nothing_is_here();
 
     write_old(&path, &bytes);

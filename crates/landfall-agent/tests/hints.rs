@@ -6,16 +6,19 @@ mod common;
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::agent::{Agent, wait_for};
 use common::bundles::{Offline, all_images, write_bundle};
 use common::{CANARY, Differences, Site, os_image};
 use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
+use landfall_core::oci_types::media_type;
 use landfall_core::status::NoProgress;
 use landfall_net::certificate::{Validity, issue_certificate, make_authority};
 use landfall_oci::bundle::BundleOptions;
 use landfall_testkit::closed_port::ClosedPort;
 use landfall_testkit::fake_registry::{Access, Effect, FakeHarbor, FakeRegistry, FakeRegistryOptions, FakeTls, Fault};
-use landfall_testkit::image_builder::{provider_image, small_image};
+use landfall_testkit::image_builder::{FixtureBuilder, provider_image, small_image};
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
@@ -267,6 +270,17 @@ async fn a_followed_hint_about_an_image_ends_its_message() {
     };
     let name_another = || replace(&site, "profile.yaml", "example.io/os:2", "example.io/os:1");
     told.assert_mended(&site, name_another).await;
+
+    let no_layer = FixtureBuilder::new().layer(media_type::OCI_LAYER_GZIP, b"no layer", b"no layer".to_vec());
+    site.upstream.add_image("example.io/os", "3", &no_layer.build());
+    replace(&site, "profile.yaml", "example.io/os:1", "example.io/os:3");
+    let told = Told {
+        name: "a provider image that is no file system",
+        message: "the core images cannot be taken out of the provider image",
+        hint: "look at how the provider image was built, and name another one in `system.uri` of the OS pack",
+    };
+    let name_another = || replace(&site, "profile.yaml", "example.io/os:3", "example.io/os:1");
+    told.assert_mended(&site, name_another).await;
 }
 
 #[tokio::test]
@@ -306,6 +320,25 @@ async fn a_followed_hint_about_a_login_ends_its_message() {
     };
     told.assert_mended(&site, || site.write_user_data(&credentials(&right)))
         .await;
+
+    // The login is in a file of its own, as `landfall login` writes it.
+    let path = site.path("config.json");
+    let write_login = |password: &str| {
+        let login = STANDARD.encode(format!("edge:{password}"));
+        let auths = serde_json::json!({"auths": {site.upstream.host().as_str(): {"auth": login}}});
+        std::fs::write(&path, auths.to_string()).unwrap();
+    };
+    write_login("wrong");
+    site.upstream
+        .add_image("docker.io/library/nginx", "1.28", &small_image("another nginx"));
+    site.write_profile(&["nginx:1.28"]);
+    site.write_user_data(&more(&[&format!("  credentialsFile: {path}")]));
+    let told = Told {
+        name: "an old password of a file",
+        message: "cannot be fetched from registry",
+        hint: "log in again with `landfall login ",
+    };
+    told.assert_mended(&site, || write_login(CANARY)).await;
 }
 
 #[tokio::test]
@@ -393,6 +426,82 @@ async fn a_followed_hint_about_a_registry_without_settings_ends_its_message() {
 }
 
 #[tokio::test]
+async fn a_followed_hint_about_a_registry_without_settings_that_cannot_be_used_ends_its_message() {
+    // Another server listens where the profile names a registry.
+    let (tls, authority) = issue(&["127.0.0.1"]);
+    let start = |listener: std::net::TcpListener| {
+        let options = FakeRegistryOptions {
+            tls: Some(FakeTls {
+                certificates: tls.certificates.clone(),
+                key: tls.key.clone(),
+            }),
+            ..FakeRegistryOptions::default()
+        };
+        FakeRegistry::start_on(listener, options)
+    };
+    let other = start(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let page = Effect::Status(200, vec![], "<html></html>".to_owned());
+    other.inject(Fault::once("/v2/", page).always());
+    let host = other.host().to_string();
+    let site = Site::new();
+    let path = site.path("user-data.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (_, own) = text.split_once("landfall:").unwrap();
+    let pem = authority.replace('\n', "\n      ");
+    let stylus = format!("stylus:\n  site:\n    caCerts:\n    - |\n      {pem}\n");
+    std::fs::write(&path, format!("#cloud-config\n{stylus}landfall:{own}")).unwrap();
+    let name_images = |from: &str, to: &str| {
+        for image in ["example.io/os:1", "example.io/calico:1", "docker.io/library/nginx:1.27"] {
+            replace(
+                &site,
+                "profile.yaml",
+                &format!("{from}{image}"),
+                &format!("{to}{image}"),
+            );
+        }
+    };
+    replace(&site, "profile.yaml", "nginx:1.27", "docker.io/library/nginx:1.27");
+    name_images("", &format!("{host}/"));
+    let told = Told {
+        name: "another server",
+        message: "it answers like no registry",
+        hint: "check that a registry, and nothing else, listens at `",
+    };
+    let (mut running, mut right) = (Some(other), None);
+    let start_registry = || {
+        drop(running.take());
+        let listener = std::net::TcpListener::bind(&host).unwrap();
+        let registry = start(listener);
+        add_images(&registry);
+        right = Some(registry);
+    };
+    told.assert_mended(&site, start_registry).await;
+    drop(right);
+
+    let site = Site::new();
+    let lines = std::fs::read_to_string(site.path("user-data.yaml")).unwrap();
+    let (_, own) = lines.split_once("landfall:").unwrap();
+    let without = format!("#cloud-config\nstylus:\n  managementMode: central\nlandfall:{own}");
+    std::fs::write(site.path("user-data.yaml"), without).unwrap();
+    for (from, to, image) in [
+        ("example.io/os:1", "nowhere.invalid/os:1", os_image()),
+        ("example.io/calico:1", "nowhere.invalid/calico:1", small_image("calico")),
+        ("nginx:1.27", "nowhere.invalid/nginx:1.27", small_image("nginx")),
+    ] {
+        replace(&site, "profile.yaml", from, to);
+        let (repository, tag) = to.rsplit_once(':').unwrap();
+        site.upstream.add_image(repository, tag, &image);
+    }
+    let told = Told {
+        name: "a registry that this host cannot reach",
+        message: "it does not answer",
+        hint: "can be reached from this host, or set `stylus.registryCredentials.domain` in the user-data",
+    };
+    told.assert_mended(&site, || std::fs::write(site.path("user-data.yaml"), &lines).unwrap())
+        .await;
+}
+
+#[tokio::test]
 async fn a_followed_hint_about_the_primary_registry_ends_its_message() {
     let harbor = |forbids_projects| {
         FakeRegistry::start_with(FakeRegistryOptions {
@@ -436,6 +545,40 @@ async fn a_followed_hint_about_the_primary_registry_ends_its_message() {
         hint: "grant it there, or name another user as `landfall.primary.username`",
     };
     told.assert_mended(&site, || write("harbor", &granting)).await;
+
+    // A Harbor that is used as any other registry: nobody made the project.
+    let untouched = harbor(false);
+    write("registry", &untouched);
+    let Ok(AgentOutcome::Failed { failures }) = run(site.options().await).await else {
+        panic!("a project is missing");
+    };
+    let told: String = failures
+        .iter()
+        .map(|failure| format!("{}\n", failure.message))
+        .collect();
+    let (_, project) = told
+        .split_once("hint: create the project `")
+        .unwrap_or_else(|| panic!("{told}"));
+    let (project, _) = project.split_once("` in it").unwrap();
+    let made = common::agent::http_client(Vec::new())
+        .post(format!("{}/api/v2.0/projects", untouched.url()))
+        .basic_auth("edge", Some(CANARY))
+        .json(&serde_json::json!({"project_name": project}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(made.status(), 201);
+    assert_eq!(run(site.options().await).await.unwrap(), AgentOutcome::Running);
+
+    let page = FakeRegistry::start();
+    page.inject(Fault::once("/v2/", Effect::Status(404, vec![], "no such page".to_owned())).always());
+    write("registry", &page);
+    let told = Told {
+        name: "no registry at all",
+        message: "it answers like no registry",
+        hint: "check that a registry, and nothing else, listens there; its address is ",
+    };
+    told.assert_mended(&site, || write("registry", &plain)).await;
 
     let full = FakeRegistry::start_with(FakeRegistryOptions {
         access: basic(),

@@ -50,7 +50,7 @@ async fn login_files_follow_the_configuration_webhook_or_not() {
 }
 
 #[tokio::test]
-async fn a_file_of_the_users_in_the_place_of_ours_stays_and_is_told() {
+async fn a_file_of_the_users_in_the_place_of_ours_stays_until_the_followed_hint_removes_it() {
     let site = Site::new();
     site.write_user_data(&with_pack_login(&site));
     let login = site.path(&format!("root/etc/kubernetes/registries/{}.json", site.upstream.host()));
@@ -58,12 +58,19 @@ async fn a_file_of_the_users_in_the_place_of_ours_stays_and_is_told() {
     std::fs::write(&login, "{\"username\":\"mine\"}").unwrap();
     assert_eq!(site.run().await, AgentOutcome::Running);
     assert_eq!(std::fs::read_to_string(&login).unwrap(), "{\"username\":\"mine\"}");
-    let told = site
-        .events()
-        .into_iter()
-        .filter(|event| event.reason == EventReason::HostFileKept)
-        .count();
-    assert_eq!(told, 1);
+    let told = || -> Vec<String> {
+        let events = site.events().into_iter();
+        let kept = events.filter(|event| event.reason == EventReason::HostFileKept);
+        kept.map(|event| event.message).collect()
+    };
+    assert_eq!(
+        told(),
+        ["this file is not Landfall's and stays as it is; hint: remove it, and Landfall writes its own"]
+    );
+    std::fs::remove_file(&login).unwrap();
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert!(std::fs::read_to_string(&login).unwrap().contains("\"edge\""));
+    assert_eq!(told().len(), 1, "nothing more is told");
 }
 
 /// Status and events of the last run: the state of the mirror files, and the reasons of the events about a reader.
@@ -145,6 +152,36 @@ async fn status_and_events_say_if_containerd_reads_the_mirror_files() {
 }
 
 #[tokio::test]
+async fn a_followed_hint_about_lines_for_containerd_ends_its_message() {
+    const MAIN: &str = "/etc/containerd/config.toml";
+    let site = Site::new();
+    site.write_user_data(&Differences {
+        more: vec!["  mirror: {files: [containerd]}".to_owned()],
+        ..Differences::default()
+    });
+    // It imports no drop-ins.
+    let main = "version = 2\n";
+    write(&site, MAIN, main);
+    let mut seen = 0;
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(readers(&site, &mut seen), [EventReason::MirrorFilesNotRead]);
+    let events = site.events();
+    let told = events
+        .iter()
+        .rfind(|event| event.reason == EventReason::MirrorFilesNotRead)
+        .unwrap();
+    let hint = "`landfall redirect render --for containerd` and `landfall status -o json` show the lines";
+    assert!(told.message.ends_with(hint), "{}", told.message);
+    let files = site.status().mirror_files.unwrap();
+    let [lines] = &*files.lines else {
+        panic!("one version is in question: {:?}", files.lines);
+    };
+    write(&site, MAIN, &format!("{main}{lines}"));
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(readers(&site, &mut seen), [EventReason::MirrorFilesRead]);
+}
+
+#[tokio::test]
 async fn status_and_events_say_if_the_kubelet_gets_the_logins() {
     let site = Site::new();
     site.write_user_data(&with_pack_login(&site));
@@ -178,7 +215,7 @@ async fn status_and_events_say_if_the_kubelet_gets_the_logins() {
 }
 
 #[tokio::test]
-async fn a_kubelet_that_would_not_start_preloaded_images_is_told_of() {
+async fn a_kubelet_that_would_not_start_preloaded_images_is_told_of_until_a_followed_hint_mends_it() {
     let site = Site::new();
     let config = "/var/lib/kubelet/config.yaml";
     let policy = |policy: &str| format!("imagePullCredentialsVerificationPolicy: {policy}\n");
@@ -207,13 +244,15 @@ async fn a_kubelet_that_would_not_start_preloaded_images_is_told_of() {
         .iter()
         .rfind(|event| event.reason == EventReason::KubeletRefusesPreloads);
     assert_eq!(told.unwrap().message, shown.message);
-    assert!(
-        shown
-            .message
-            .contains("hint: set `imagePullCredentialsVerificationPolicy: NeverVerifyPreloadedImages`")
-    );
+    let hint = "NeverVerifyPreloadedImages` there, or leave the field out, and restart the kubelet";
+    assert!(shown.message.ends_with(hint), "{}", shown.message);
 
-    write(&site, config, "kind: KubeletConfiguration\n");
-    assert_eq!(site.run().await, AgentOutcome::Running);
-    assert_eq!(site.status().kubelet_preloads, None);
+    for mended in [&*policy("NeverVerifyPreloadedImages"), "kind: KubeletConfiguration\n"] {
+        write(&site, config, &policy("AlwaysVerify"));
+        assert_eq!(site.run().await, AgentOutcome::Running);
+        assert!(site.status().kubelet_preloads.is_some());
+        write(&site, config, mended);
+        assert_eq!(site.run().await, AgentOutcome::Running);
+        assert_eq!(site.status().kubelet_preloads, None, "{mended}");
+    }
 }

@@ -14,6 +14,8 @@ const START_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct ContainerdProcess {
     directory: tempfile::TempDir,
+    /// Directory of the content and of the images.
+    root: Utf8PathBuf,
     child: Option<Child>,
 }
 
@@ -24,8 +26,25 @@ impl ContainerdProcess {
     /// Returns an error if there is no `containerd` program, or it ends or does not answer. The error
     /// contains its log.
     pub fn start() -> io::Result<Self> {
+        ContainerdProcess::boot_new(None)
+    }
+
+    /// Starts containerd with its content in this directory, which belongs to the caller.
+    ///
+    /// # Errors
+    /// As [`ContainerdProcess::start`].
+    pub fn start_at(root: &Utf8Path) -> io::Result<Self> {
+        ContainerdProcess::boot_new(Some(root))
+    }
+
+    fn boot_new(root: Option<&Utf8Path>) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("landfall-containerd-").tempdir()?;
-        let mut process = ContainerdProcess { directory, child: None };
+        let mut process = ContainerdProcess {
+            directory,
+            root: Utf8PathBuf::new(),
+            child: None,
+        };
+        process.root = root.map_or_else(|| process.path("root"), Utf8Path::to_owned);
         fs_err::write(process.path("config.toml"), process.configuration())?;
         process.boot()?;
         Ok(process)
@@ -113,7 +132,7 @@ impl ContainerdProcess {
     }
 
     fn configuration(&self) -> String {
-        let (root, state, socket) = (self.path("root"), self.path("state"), self.socket());
+        let (root, state, socket) = (&self.root, self.path("state"), self.socket());
         let debug = self.path("debug.sock");
         format!(
             "version = 2\nroot = \"{root}\"\nstate = \"{state}\"\n\

@@ -106,6 +106,32 @@ fn a_followed_hint_of_a_check_ends_its_message() {
     ] {
         followed.assert_mended();
     }
+
+    let host = private.host().to_string();
+    private.add_image("shop/till", "1.0", &image);
+    let trusting = format!(
+        "#cloud-config\nstylus:\n  site:\n    caCerts:\n    - |\n      {}\nlandfall:\n  primary:\n    endpoint: 'vip:30003'\n",
+        authority.replace('\n', "\n      ")
+    );
+    let trusting = write(directory.path(), "trusting.yaml", trusting);
+    let check = |name: &str, sync: bool| {
+        let connect = format!(
+            "      - name: registry-connect\n        layer: addon\n        type: manifest\n        tag: 1.0.0\n        values: |\n          \
+             charts:\n            registry-connect:\n              config:\n                content: {{sync: {{enable: {sync}}}}}\n                \
+             registry:\n                  inClusterRegistry: {{credentials: [{{username: u, password: {CANARY}}}]}}\n"
+        );
+        let text = self::profile(&format!("{host}/shop/till:1.0")) + &connect;
+        let path = write(directory.path(), name, text);
+        words(&["check", "--user-data", &trusting, "--profile", &path])
+    };
+    Followed {
+        name: "no sync from the origin",
+        message: "cannot be fetched from any registry: sync from the origin is off",
+        hint: "push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack",
+        before: check("off.yaml", false),
+        after: check("on.yaml", true),
+    }
+    .assert_mended();
 }
 
 #[test]

@@ -8,69 +8,16 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 
+use common::desk::{Desk, done};
 use common::followed::{Followed, words, write};
-use common::{landfall, run, shown};
+use common::landfall;
 use landfall_core::oci_types::Descriptor;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
 use landfall_testkit::image_builder::{
     FixtureBuilder, ImageFixture, digest_of, docker_archive, multi_platform, small_image,
 };
 use serde_json::json;
-
-/// Directory with an archive of one image, and bundles of it.
-struct Desk {
-    directory: tempfile::TempDir,
-    archive: String,
-}
-
-impl Desk {
-    fn new() -> Desk {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        // No compression makes it smaller, so that pieces have a size.
-        let mut seed = 7_u32;
-        let noise: Vec<u8> = (0..300_000)
-            .map(|_| {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                seed.to_be_bytes()[0]
-            })
-            .collect();
-        let image = FixtureBuilder::new().plain_layer(&[("noise", &noise)]).build();
-        let archive = docker_archive(&[(&["reg.example/shop/till:1.0"], &image)]);
-        let archive = write(directory.path(), "till.tar", archive);
-        Desk { directory, archive }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).display().to_string()
-    }
-
-    /// Returns the command that makes a bundle of the image.
-    fn create(&self, file: &str, more: &[&str]) -> Vec<String> {
-        let image = format!("--image=docker-archive:{}", self.archive);
-        words(&[&["bundle", "create", &self.path(file), &image, "--progress=none"], more].concat())
-    }
-
-    fn make(&self, file: &str, more: &[&str]) -> String {
-        done(&self.create(file, more));
-        self.path(file)
-    }
-
-    /// Writes a file by a command of a hint, with these names in the place of those in capitals.
-    fn openssl(&self, arguments: &str) {
-        let mut command = Command::new("openssl");
-        command.args(arguments.split(' ')).current_dir(self.directory.path());
-        let output = command.output().expect("openssl is installed");
-        assert!(output.status.success(), "{arguments}: {}", shown(&output));
-    }
-}
-
-fn done(arguments: &[String]) {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let output = shown(&run(&arguments));
-    assert!(output.starts_with("status 0\n"), "{output}");
-}
 
 #[test]
 fn a_followed_hint_about_a_private_key_ends_its_message() {

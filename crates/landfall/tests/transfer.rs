@@ -424,7 +424,7 @@ fn a_layout_that_holds_a_part_of_an_index_says_what_is_missing_and_what_can_be_c
 }
 
 #[test]
-fn an_archive_of_one_platform_keeps_its_index_or_is_said_not_to_be_taken() {
+fn an_archive_of_one_platform_keeps_its_index_or_is_taken_after_a_followed_hint() {
     let external = FakeRegistry::start();
     let mut exported = mk_index();
     let absent = mk_part("amd64");
@@ -473,6 +473,27 @@ fn an_archive_of_one_platform_keeps_its_index_or_is_said_not_to_be_taken() {
 
     1 image: 0 copied, 0 unchanged, 1 failed; 2.20 KiB moved, 0 B mounted, 0 B there already
     ");
+    // Both sources that the hint names.
+    let origin = FakeRegistry::start();
+    origin.add_image("shop/till", "1.0", &mk_index());
+    let whole = format!("{}/shop/till:1.0", origin.host());
+    let from_origin = format!("--insecure={}", origin.host());
+    let complete = format!("{}/b/till:1.0", external.host());
+    let copied = copy(&whole, &complete, &[&from_origin]);
+    assert!(copied.starts_with("status 0\n"), "{copied}");
+    let bundle = directory.path().join("till.tar.zst").display().to_string();
+    let narrowed = [
+        &from_origin,
+        "--platform=linux/arm64",
+        "--narrow=rewrite",
+        "--progress=none",
+    ];
+    let made = run(&[&["bundle", "create", &bundle, "--image", &whole], &narrowed[..]].concat());
+    assert!(made.status.success(), "{}", shown(&made));
+    let rewritten = format!("{}/c/till:1.0", external.host());
+    let copied = copy(&format!("bundle:{bundle}"), &rewritten, &[]);
+    assert!(copied.starts_with("status 0\n"), "{copied}");
+
     let part = mk_part("arm64");
     let source = format!("oci-archive:{archive}:{}", part.root.digest);
     assert!(copy(&source, &destination, &[]).starts_with("status 0\n"));

@@ -119,7 +119,7 @@ fn summarize_errors(diagnostics: &Diagnostics) -> String {
         .iter()
         .find(|diagnostic| diagnostic.severity == Severity::Error)
     else {
-        return line_with_hint("the configuration cannot be used", Some("run `landfall validate`"));
+        return "the configuration cannot be used".to_owned();
     };
     let place = &first.primary.location;
     let mut text = format!(

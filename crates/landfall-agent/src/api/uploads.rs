@@ -319,7 +319,7 @@ async fn write(mut receiving: Box<Receiving>, mut bytes: Vec<u8>) -> Result<(Box
 }
 
 fn too_slow() -> Problem {
-    let hint = Some("begin the upload with a smaller `rangeSize`, and send the range again");
+    let hint = Some("send the range again, or end the upload with `DELETE` and begin it with a smaller `rangeSize`");
     Problem::new(StatusCode::REQUEST_TIMEOUT, "the range came too slowly", hint)
 }
 

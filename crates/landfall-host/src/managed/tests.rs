@@ -110,7 +110,7 @@ fn a_host_without_files_of_ours_gets_no_manifest() {
 }
 
 #[test]
-fn preview_says_what_to_do_about_a_broken_manifest() {
+fn preview_says_what_to_do_about_a_broken_manifest_and_the_followed_hint_mends_it() {
     let host = HostFixture::mk();
     write(&host, "/state/managed-files.json", "{");
     let error = managed(&host).preview("containerd", &[]).unwrap_err();
@@ -118,6 +118,11 @@ fn preview_says_what_to_do_about_a_broken_manifest() {
     assert_eq!(
         error.hint().as_deref(),
         Some("remove it, files with the mark are found again")
+    );
+    fs_err::remove_file(host.path("/state/managed-files.json")).unwrap();
+    assert_eq!(
+        managed(&host).preview("containerd", &[]).unwrap(),
+        ManagedChanges::default()
     );
 }
 

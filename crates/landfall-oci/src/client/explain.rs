@@ -84,10 +84,7 @@ pub fn explain_push(
     let Explanation { message: reason, hint } = match error.kind {
         FailureKind::NotFound => Explanation::new(
             format!("it takes nothing at `{target}`"),
-            match &settings.primary {
-                Some(primary) => format!("create the project `{}` in it", primary.project),
-                None => "create the project in it".to_owned(),
-            },
+            format!("create the project `{}` in it", project_of(target)),
         ),
         kind => peer.explain(kind, error),
     };
@@ -163,6 +160,12 @@ pub fn explain_no_source(image: &ProfileImage) -> Explanation {
     )
 }
 
+/// Returns the project of a repository: the first part of its path.
+fn project_of(target: &ImageReference) -> &str {
+    let path = target.repository.as_str();
+    path.split_once('/').map_or(path, |(project, _)| project)
+}
+
 fn hint_for_missing(settings: &Settings, image: &ProfileImage, candidate: &Candidate) -> String {
     let listed = position(&image.location);
     match candidate.why {
@@ -202,10 +205,6 @@ impl Peer<'_> {
                 _ => self.explain_unauthorized(),
             },
             FailureKind::Forbidden => self.explain_forbidden(),
-            FailureKind::NotFound => Explanation::new(
-                "it does not have it".to_owned(),
-                format!("look into the registry `{host}`"),
-            ),
             FailureKind::BadTls => {
                 Explanation::new(cause, self.hint_for_tls(Fault::of(error).and_then(Fault::tls_problem)))
             }
@@ -260,7 +259,8 @@ impl Peer<'_> {
                 "the work was stopped on request".to_owned(),
                 "run it again: what has arrived is kept".to_owned(),
             ),
-            FailureKind::Protocol => Explanation::new(
+            // Callers that ask for an image explain its absence themselves: here, the registry has no API.
+            FailureKind::NotFound | FailureKind::Protocol => Explanation::new(
                 format!("it answers like no registry: {cause}"),
                 match self.registry {
                     Some(registry) => format!(

@@ -15,6 +15,7 @@ mod sign_key;
 mod upload;
 mod verify;
 
+use std::borrow::Cow;
 use std::io;
 
 use anyhow::{Context as _, bail};
@@ -148,10 +149,9 @@ impl BundleKeyArgs {
     /// If there is such an image. The message names all of them.
     pub(crate) fn require_signed(&self, images: &[SignedImage<'_>]) -> anyhow::Result<()> {
         let refused = self.find_unsigned(images)?;
-        let Some((_, first)) = refused.first() else {
+        let Some(hint) = hint_of_unsigned(&refused) else {
             return Ok(());
         };
-        let hint = first.hint().unwrap_or_default().into_owned();
         let lines = refused.iter().map(|(name, refusal)| format!("\n  `{name}`: {refusal}"));
         let lines: String = lines.collect();
         bail!(Explanation::new(
@@ -163,7 +163,7 @@ impl BundleKeyArgs {
                     count => format!("{count} images are"),
                 }
             ),
-            hint,
+            hint.into_owned(),
         ))
     }
 
@@ -177,6 +177,11 @@ impl BundleKeyArgs {
             false => Err(anyhow::Error::from(Refusal::Unsigned).context(format!("the file `{path}` is refused"))),
         }
     }
+}
+
+/// Returns the hint about images without a signature by one of the named keys: that of the first one.
+fn hint_of_unsigned(refused: &[(String, ImageRefusal)]) -> Option<Cow<'_, str>> {
+    refused.first().and_then(|(_, refusal)| refusal.hint())
 }
 
 fn load_public_keys(paths: &[Utf8PathBuf]) -> anyhow::Result<Vec<PublicKey>> {

@@ -3,7 +3,6 @@
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use landfall_core::failure::Explanation;
 
 use crate::args::TransferArgs;
 use crate::context::Context;
@@ -44,13 +43,13 @@ const EXAMPLES: &str = "Examples:
   landfall copy --from-file images.txt --dry-run";
 
 pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let pairs = match (&args.from, &args.to, &args.from_file) {
-        (Some(from), Some(to), _) => vec![(from.clone(), to.clone())],
-        (_, _, Some(file)) => load_pairs(file)?,
-        _ => bail!(Explanation::new(
-            "nothing to copy",
-            "name FROM and TO, or a file with `--from-file`"
-        )),
+    let pairs = match (&args.from, &args.to) {
+        (Some(from), Some(to)) => vec![(from.clone(), to.clone())],
+        _ => load_pairs(
+            args.from_file
+                .as_deref()
+                .context("no image and no file of pairs is named")?,
+        )?,
     };
     let settings = settings_without_inputs()?;
     check_standard_streams(args, &pairs)?;

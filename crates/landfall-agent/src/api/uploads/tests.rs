@@ -59,6 +59,19 @@ impl Place {
     async fn begin(&self, request: Value) -> (StatusCode, Value) {
         self.call(Method::POST, "", Body::from(request.to_string())).await
     }
+
+    /// Sends all ranges of an upload, after which it is complete.
+    async fn send_all(&self, begun: &Value, content: &[u8]) {
+        let range_size = usize::try_from(begun["rangeSize"].as_u64().unwrap()).unwrap();
+        let mut last = Value::Null;
+        for (number, range) in content.chunks(range_size).enumerate() {
+            let path = range_path(&begun["id"], number, range);
+            let (status, answer) = self.call(Method::PUT, &path, Body::from(range.to_vec())).await;
+            assert!(status.is_success(), "range {number}: {status} {answer}");
+            last = answer;
+        }
+        assert_eq!(last["state"], "complete", "{last}");
+    }
 }
 
 fn range_path(id: &Value, number: usize, bytes: &[u8]) -> String {
@@ -301,4 +314,241 @@ async fn a_bundle_that_is_here_already_is_not_uploaded() {
     );
     let (_, piece) = place.begin(ask("site.tar.zst_part00")).await;
     assert_eq!(piece["state"], "receiving", "a piece is not the bundle");
+}
+
+/// Checks that an answer refuses a request with this hint.
+fn assert_refused((status, answer): (StatusCode, Value), hint: &str) {
+    assert!(status.is_client_error() || status.is_server_error(), "{hint}: {status}");
+    let told = answer["hint"].as_str().unwrap_or_default();
+    assert!(told.contains(hint), "{hint}: {answer}");
+}
+
+/// Checks that an answer grants a request.
+fn assert_granted((status, answer): (StatusCode, Value), hint: &str) -> Value {
+    assert!(status.is_success(), "{hint}: {status} {answer}");
+    answer
+}
+
+#[tokio::test]
+async fn a_followed_hint_about_a_new_upload_ends_its_message() {
+    let place = mk_place();
+    let whole = json!({"name": "a.tar", "size": 10});
+    let path = place.state.token.path().to_owned();
+    let hint = "send it as `Authorization: Bearer TOKEN`: on the host, root finds it in `";
+    let wrong = place.call_with(Method::GET, "", Body::empty(), "Bearer wrong").await;
+    assert!(wrong.1["hint"].as_str().unwrap().contains(path.as_str()), "{wrong:?}");
+    assert_refused(wrong, hint);
+    let bearer = format!("Bearer {}", fs_err::read_to_string(&path).unwrap().trim());
+    assert_granted(place.call_with(Method::GET, "", Body::empty(), &bearer).await, hint);
+
+    let hint = "send JSON: {";
+    assert_refused(place.call(Method::POST, "", Body::from("a.tar")).await, hint);
+    let begun = assert_granted(place.begin(whole.clone()).await, hint);
+    let id = begun["id"].as_str().unwrap().to_owned();
+
+    for (hint, asked, mended) in [
+        (
+            "name a file with content",
+            json!({"name": "b.tar", "size": 0}),
+            json!({"name": "b.tar", "size": 1}),
+        ),
+        (
+            "make the bundle in pieces, with `--split`",
+            json!({"name": "c.tar", "size": 1_u64 << 50}),
+            json!({"name": "c.tar_part00", "size": 1 << 20}),
+        ),
+        (
+            "leave `rangeSize` out: the host chooses a size",
+            json!({"name": "d.tar", "size": 1, "rangeSize": 1}),
+            json!({"name": "d.tar", "size": 1}),
+        ),
+    ] {
+        assert_refused(place.begin(asked).await, hint);
+        assert_granted(place.begin(mended).await, hint);
+    }
+
+    let other = json!({"name": "a.tar", "size": 11});
+    let hint = format!("end it with `DELETE /api/v1/uploads/{id}`, or use another name");
+    assert_refused(place.begin(other.clone()).await, &hint);
+    assert_granted(
+        place.call(Method::DELETE, &format!("/{id}"), Body::empty()).await,
+        &hint,
+    );
+    assert_granted(place.begin(other).await, &hint);
+
+    let hint = "use another name, or replace the file with `--replace` (`replace` in a request)";
+    fs_err::write(place.content.join("e.tar"), "of yesterday").unwrap();
+    assert_refused(place.begin(json!({"name": "e.tar", "size": 1})).await, hint);
+    assert_granted(
+        place.begin(json!({"name": "e.tar", "size": 1, "replace": true})).await,
+        hint,
+    );
+
+    let hint = "begin it again with `POST /api/v1/uploads`";
+    assert_refused(place.call(Method::GET, &format!("/{id}"), Body::empty()).await, hint);
+    let begun = assert_granted(place.begin(json!({"name": "f.tar", "size": 1})).await, hint);
+    let path = format!("/{}", begun["id"].as_str().unwrap());
+    assert_granted(place.call(Method::GET, &path, Body::empty()).await, hint);
+
+    let hint = "finish one of them, or end one: `GET /api/v1/uploads` lists them, `DELETE` ends one";
+    let mut number = 0;
+    let refused = loop {
+        let (status, answer) = place.begin(json!({"name": format!("more-{number}"), "size": 1})).await;
+        if !status.is_success() {
+            break (status, answer);
+        }
+        number += 1;
+    };
+    assert_refused(refused, hint);
+    let list = assert_granted(place.call(Method::GET, "", Body::empty()).await, hint);
+    let path = format!("/{}", list["uploads"][0]["id"].as_str().unwrap());
+    assert_granted(place.call(Method::DELETE, &path, Body::empty()).await, hint);
+    assert_granted(
+        place.begin(json!({"name": format!("more-{number}"), "size": 1})).await,
+        hint,
+    );
+}
+
+#[tokio::test]
+async fn a_followed_hint_about_a_disk_without_room_for_an_upload_ends_its_message() {
+    let place = mk_place();
+    let hint = "free space on the host's disk, or end another upload";
+    let (_, answer) = place.begin(json!({"name": "a.tar", "size": 1_u64 << 40})).await;
+    let figure = |name: &str| answer["room"][name].as_u64().unwrap();
+    let room = figure("freeBytes") - figure("keptBytes");
+    // Both fit alone, and not together. Neither takes room before its bytes come.
+    let most = assert_granted(place.begin(json!({"name": "b.tar", "size": room / 4 * 3})).await, hint);
+    let half = json!({"name": "c.tar", "size": room / 2});
+    assert_refused(place.begin(half.clone()).await, hint);
+    let path = format!("/{}", most["id"].as_str().unwrap());
+    assert_granted(place.call(Method::DELETE, &path, Body::empty()).await, hint);
+    assert_granted(place.begin(half).await, hint);
+}
+
+/// Makes a wrong request for the first range of an upload with this content.
+type WrongRange = fn(&Value, &[u8]) -> (String, Body);
+
+#[tokio::test]
+async fn a_followed_hint_about_a_range_ends_its_message() {
+    let place = mk_place();
+    let content = vec![7; 2 * RANGE];
+    let wrong_hash: WrongRange = |id, content| (range_path(id, 0, &content[..RANGE]), Body::from(vec![8; RANGE]));
+    let no_hash: WrongRange = |id, content| {
+        let path = format!("/{}/ranges/0", id.as_str().unwrap());
+        (path, Body::from(content[..RANGE].to_vec()))
+    };
+    let beyond: WrongRange = |id, content| (range_path(id, 2, content), Body::from(content[..RANGE].to_vec()));
+    let too_long: WrongRange = |id, content| (range_path(id, 0, content), Body::from(content.to_vec()));
+    let cut: WrongRange = |id, content| {
+        let chunks = [
+            Ok(content[..100].to_vec()),
+            Err(std::io::Error::other("the link is gone")),
+        ];
+        let body = Body::from_stream(stream::iter(chunks));
+        (range_path(id, 0, &content[..RANGE]), body)
+    };
+    for (name, wrong, hint) in [
+        (
+            "no-hash",
+            no_hash,
+            "add `?sha256=` with the 64 hexadecimal digits that `sha256sum` prints",
+        ),
+        (
+            "beyond",
+            beyond,
+            "cut the file into ranges of `rangeSize` bytes, counted from 0",
+        ),
+        (
+            "too-long",
+            too_long,
+            "cut the file into ranges of `rangeSize` bytes, counted from 0",
+        ),
+        (
+            "wrong-hash",
+            wrong_hash,
+            "send the range again, with the SHA-256 of exactly its bytes",
+        ),
+        ("cut", cut, "send the range again"),
+    ] {
+        let asked = json!({"name": name, "size": content.len(), "rangeSize": RANGE});
+        let (_, begun) = place.begin(asked).await;
+        let (path, body) = wrong(&begun["id"], &content);
+        assert_refused(place.call(Method::PUT, &path, body).await, hint);
+        place.send_all(&begun, &content).await;
+        assert!(fs_err::read(place.content.join(name)).unwrap() == content, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_followed_hint_about_another_client_ends_its_message() {
+    let place = mk_place();
+    let content = vec![7; 10 * RANGE];
+    let asked = |name: &str| json!({"name": name, "size": content.len(), "rangeSize": RANGE});
+    let (_, begun) = place.begin(asked("a.tar")).await;
+    let put = async |number: usize, bytes: &[u8]| {
+        let path = range_path(&begun["id"], number, bytes);
+        place.call(Method::PUT, &path, Body::from(bytes.to_vec())).await
+    };
+    let range = &content[..RANGE];
+    let offer = |number: u64| {
+        let offered = place
+            .state
+            .uploads
+            .offer(begun["id"].as_str().unwrap(), number, None, &digest_of(range));
+        match offered.unwrap() {
+            Offer::Take(receiving) => receiving,
+            Offer::Here(_) => panic!("range {number} is missing"),
+        }
+    };
+
+    let hint = "send another range, and come back to this one";
+    let sending = offer(0);
+    assert_refused(put(0, range).await, hint);
+    assert_granted(put(1, range).await, hint);
+    drop(sending);
+    assert_granted(put(0, range).await, hint);
+
+    let hint = "send it again in a moment";
+    let sending: Vec<_> = (2..10).map(offer).collect();
+    let (_, another) = place.begin(asked("b.tar")).await;
+    let put_another = async || {
+        let path = range_path(&another["id"], 0, range);
+        place.call(Method::PUT, &path, Body::from(range.to_vec())).await
+    };
+    assert_refused(put_another().await, hint);
+    drop(sending);
+    assert_granted(put_another().await, hint);
+
+    let hint = "send the file that it was begun with, or end the upload with `DELETE` and begin again";
+    let other = vec![8; content.len()];
+    assert_refused(put(0, &other[..RANGE]).await, hint);
+    let path = format!("/{}", begun["id"].as_str().unwrap());
+    assert_granted(place.call(Method::DELETE, &path, Body::empty()).await, hint);
+    let again = assert_granted(place.begin(asked("a.tar")).await, hint);
+    place.send_all(&again, &other).await;
+    assert!(fs_err::read(place.content.join("a.tar")).unwrap() == other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_followed_hint_about_a_slow_client_ends_its_message() {
+    let place = mk_place();
+    let content = vec![7; 2 * RANGE];
+    let hint = "send the range again, or end the upload with `DELETE` and begin it with a smaller `rangeSize`";
+    for name in ["again.tar", "smaller.tar"] {
+        let asked = |range_size: usize| json!({"name": name, "size": content.len(), "rangeSize": range_size});
+        let (_, mut begun) = place.begin(asked(2 * RANGE)).await;
+        let path = range_path(&begun["id"], 0, &content);
+        let endless = Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>());
+        assert_refused(place.call(Method::PUT, &path, endless).await, hint);
+        if name == "smaller.tar" {
+            // As long as the upload is there, it goes on with its own ranges.
+            let resumed = assert_granted(place.begin(asked(RANGE)).await, hint);
+            assert_eq!(resumed["rangeSize"], 2 * RANGE);
+            let path = format!("/{}", begun["id"].as_str().unwrap());
+            assert_granted(place.call(Method::DELETE, &path, Body::empty()).await, hint);
+            begun = assert_granted(place.begin(asked(RANGE)).await, hint);
+            assert_eq!(begun["rangeSize"], RANGE);
+        }
+        place.send_all(&begun, &content).await;
+    }
 }

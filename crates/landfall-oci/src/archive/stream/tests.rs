@@ -8,6 +8,7 @@ use landfall_core::status::NoProgress;
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, docker_archive, oci_archive, tar_of};
 
 use super::*;
+use crate::archive::open_archive;
 use crate::archive::tests::{assert_whole, files_of, mk_plain, to_tar};
 use crate::copy::{CopyOptions, copy_image};
 use crate::hints::hint_of;
@@ -299,7 +300,7 @@ async fn a_destination_that_refuses_a_blob_ends_the_reading() {
 }
 
 #[tokio::test]
-async fn files_that_are_no_part_of_an_image_are_passed_over() {
+async fn files_that_are_no_part_of_an_image_are_passed_over_and_a_followed_hint_finds_them() {
     let image = mk_plain("x");
     let large = vec![1; 9 << 20];
     let mut files = files_of(&oci_archive(&[("a/b:1", &image)]));
@@ -344,6 +345,13 @@ async fn files_that_are_no_part_of_an_image_are_passed_over() {
         hint.as_deref(),
         Some("decompress the archive to a file, and name that file")
     );
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Utf8Path::from_path(directory.path()).unwrap();
+    let file = spool.join("x.tar");
+    fs_err::write(&file, &listed).unwrap();
+    let images = open_archive(&file, spool).unwrap();
+    assert_eq!(images.len(), 1);
+    assert_whole(&images[0]).await;
 }
 
 /// Keeps all events of blobs, without their digests.

@@ -8,7 +8,7 @@ use landfall_core::wording::counted;
 use landfall_net::durable;
 use landfall_oci::bundle::{BundleDamage, BundleFile, BundleSource, DamagedPart};
 
-use super::{BundleKeyArgs, SignedImage};
+use super::{BundleKeyArgs, SignedImage, hint_of_unsigned};
 use crate::args::OutputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -53,6 +53,9 @@ pub(super) fn run(args: &BundleVerifyArgs, context: &Context) -> anyhow::Result<
     let unsigned = args.keys.find_unsigned(&images.collect::<Vec<_>>())?;
     for (name, refusal) in &unsigned {
         context.printer.problem(format_args!("not signed: `{name}`: {refusal}"));
+    }
+    if let Some(hint) = hint_of_unsigned(&unsigned) {
+        context.printer.problem(format_args!("  hint: {hint}"));
     }
     let (read, damages) = match args.head {
         true => (0, file.verify_head()),

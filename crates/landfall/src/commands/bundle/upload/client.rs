@@ -250,3 +250,53 @@ async fn read_failure(response: Response) -> Failure {
         _ => Failure::Lasting(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use landfall_testkit::closed_port::ClosedPort;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request as a host does that has all of the file.
+    async fn serve_one(listener: TcpListener) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let _read = stream.read(&mut request).await.unwrap();
+        let body =
+            r#"{"name": "a.tar", "state": "complete", "size": 1, "rangeSize": 1, "receivedBytes": 1, "missing": 0}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_followed_hint_about_an_agent_that_does_not_run_ends_its_message() {
+        let directory = tempfile::tempdir().unwrap();
+        let token = Utf8Path::from_path(directory.path()).unwrap().join("upload-token");
+        fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
+        let port = ClosedPort::bind();
+        let to: ApiAddress = format!("http://{}", port.address()).parse().unwrap();
+        let client = UploadClient::new(&to, &token, &ApiTrustArgs::default()).unwrap();
+        let request = UploadRequest {
+            name: "a.tar".parse().unwrap(),
+            size: 1,
+            range_size: None,
+            bundle: None,
+            replace: false,
+            dry_run: false,
+        };
+        let error = client.begin(&request).await.unwrap_err();
+        let text = crate::error_chain(&error);
+        let hint = "hint: check the address, and that the agent runs there; it listens beyond the host itself only with \
+                    `landfall.listen`";
+        assert!(text.ends_with(hint), "{text}");
+        // The agent is started.
+        tokio::time::resume();
+        let listener = port.listen();
+        listener.set_nonblocking(true).unwrap();
+        let serving = serve_one(TcpListener::from_std(listener).unwrap());
+        let (begun, ()) = tokio::join!(client.begin(&request), serving);
+        assert_eq!(begun.unwrap().missing, 0);
+    }
+}

@@ -98,3 +98,31 @@ impl LocalFile {
         tokio::task::spawn_blocking(hash).await?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use landfall_oci::digest::digest_of;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_followed_hint_about_a_file_that_became_shorter_ends_its_message() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().join("site.tar.zst");
+        let content = [7; 300];
+        fs::write(&path, content).unwrap();
+        let file = LocalFile::describe(&path, None).unwrap();
+        fs::write(&path, &content[..200]).unwrap();
+        assert_eq!(file.hash_range(0, 100).await.unwrap(), digest_of(&content[..100]));
+        let error = file.hash_range(2, 100).await.unwrap_err();
+        assert_eq!(
+            crate::error_chain(&error),
+            format!(
+                "error: `{path}` became shorter while it was uploaded\n  hint: upload it again once it is complete"
+            )
+        );
+        fs::write(&path, content).unwrap();
+        let again = LocalFile::describe(&path, None).unwrap();
+        assert_eq!(again.hash_range(2, 100).await.unwrap(), digest_of(&content[200..]));
+    }
+}
