@@ -10,7 +10,7 @@ use camino::Utf8Path;
 use landfall_net::state_file::clear_for_writing;
 
 /// The name of the lock file in the state directory.
-const FILE_NAME: &str = "agent.lock";
+pub(crate) const FILE_NAME: &str = "agent.lock";
 
 /// The time to wait for the lock. A process that checks for an agent holds the lock briefly, and an agent that ends
 /// releases it a moment later.

@@ -9,6 +9,7 @@ mod inventory;
 mod receipt;
 mod stages;
 mod transfer;
+mod uninstall;
 mod upload;
 mod version;
 
@@ -33,6 +34,7 @@ pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError, TooManyBlobs}
 pub use receipt::{BundleNeeds, BundleReceipt, BundleReceiptReport, RawReceipt};
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
+pub use uninstall::{UninstallKind, UninstallReport, UninstallRow, UninstallState, UninstallSummary};
 pub use upload::{BundleUploadReport, BundleUploadRow};
 pub use version::VersionReport;
 
@@ -421,7 +423,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
 
 /// Returns the JSON schemas of the commands' `-o json` output, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 16] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 17] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -438,6 +440,7 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 16] {
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),
         ("progress", schema_of::<ProgressEvent>()),
+        ("uninstall", schema_of::<UninstallReport>()),
         ("version", schema_of::<VersionReport>()),
     ]
 }

@@ -5,7 +5,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueHint};
 use crate::args::GlobalArgs;
 use crate::commands::{
     agent, bundle, check, completion, copy, demo, events, explain, images, inventory, login, man, plan, profile, push,
-    redirect, registry, schema, stages, status, validate, version, webhook,
+    redirect, registry, schema, stages, status, uninstall, validate, version, webhook,
 };
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -52,6 +52,7 @@ pub enum Command {
     Status(status::StatusArgs),
     Events(events::EventsArgs),
     Redirect(redirect::RedirectArgs),
+    Uninstall(uninstall::UninstallArgs),
     Registry(registry::RegistryArgs),
     Webhook(webhook::WebhookArgs),
     Login(login::LoginArgs),
@@ -81,6 +82,7 @@ impl Command {
             Command::Status(args) => status::run(&args, context),
             Command::Events(args) => events::run(&args, context),
             Command::Redirect(args) => redirect::run(&args, context),
+            Command::Uninstall(args) => uninstall::run(&args, context),
             Command::Registry(args) => registry::run(&args, context),
             Command::Webhook(args) => webhook::run(&args, context),
             Command::Login(args) => login::run_login(&args, context),

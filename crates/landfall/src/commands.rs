@@ -20,6 +20,7 @@ pub(crate) mod registry;
 pub(crate) mod schema;
 pub(crate) mod stages;
 pub(crate) mod status;
+pub(crate) mod uninstall;
 pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod webhook;

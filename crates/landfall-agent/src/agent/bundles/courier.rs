@@ -18,11 +18,10 @@ use landfall_oci::bundle::signature::receipt_signature_name;
 use crate::agent::host::Host;
 use crate::api::ReceiptApi;
 use crate::host_key::HostKey;
+use crate::state_dir::RECEIPTS;
 
 const RECEIPT: &str = "receipt.json";
 const NEEDS: &str = "needs.json";
-/// Directory of these files in the state directory.
-const DIRECTORY: &str = "bundles";
 
 /// Content of a bundle that a receipt tells of.
 #[derive(Debug)]
@@ -103,7 +102,7 @@ pub(crate) fn receipts_of(host: &Host) -> ReceiptApi {
     ReceiptApi {
         status: host.status.clone(),
         store: host.store.clone(),
-        directory: host.state_dir.join(DIRECTORY),
+        directory: host.state_dir.join(RECEIPTS),
         site: site_of(host),
         key: host.key.clone(),
     }
@@ -120,14 +119,14 @@ fn site_of(host: &Host) -> String {
 fn places(host: &Host, bundle: &Utf8Path, id: &Digest, kind: &str) -> [Utf8PathBuf; 2] {
     let beside = Utf8PathBuf::from(format!("{bundle}.{kind}"));
     let name = format!("{}.{kind}", id.hex());
-    [beside, host.state_dir.join(DIRECTORY).join(name)]
+    [beside, host.state_dir.join(RECEIPTS).join(name)]
 }
 
 /// Writes a file, and a signature beside it, to the first place that can be written.
 fn write_first(places: &[Utf8PathBuf], text: &[u8], signatures: Option<&str>) -> io::Result<Utf8PathBuf> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for path in places {
-        if let Some(directory) = path.parent().filter(|directory| directory.ends_with(DIRECTORY)) {
+        if let Some(directory) = path.parent().filter(|directory| directory.ends_with(RECEIPTS)) {
             fs::create_dir_all(directory)?;
         }
         // The signature comes first: a receipt that is there has one.
