@@ -23,6 +23,7 @@ mod certificates;
 mod cluster;
 mod host_key;
 mod kube;
+mod reload;
 mod run_lock;
 mod state_dir;
 mod uploads;
@@ -35,6 +36,7 @@ pub use agent::{
 };
 pub use cluster::fetch_namespace_choice;
 pub use options::{AgentOptions, AgentOutcome, Listeners, Role, Timing};
+pub use reload::reload;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ mod bundle;
 mod check;
 mod inventory;
 mod receipt;
+mod reload;
 mod stages;
 mod transfer;
 mod uninstall;
@@ -32,6 +33,7 @@ pub use bundle::{
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
 pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError, TooManyBlobs};
 pub use receipt::{BundleNeeds, BundleReceipt, BundleReceiptReport, RawReceipt};
+pub use reload::ReloadReport;
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 pub use uninstall::{UninstallKind, UninstallReport, UninstallRow, UninstallState, UninstallSummary};
@@ -423,7 +425,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
 
 /// Returns the JSON schemas of the commands' `-o json` output, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 17] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 18] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -440,6 +442,7 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 17] {
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),
         ("progress", schema_of::<ProgressEvent>()),
+        ("reload", schema_of::<ReloadReport>()),
         ("uninstall", schema_of::<UninstallReport>()),
         ("version", schema_of::<VersionReport>()),
     ]

@@ -17,6 +17,7 @@ pub(crate) mod profile;
 pub(crate) mod push;
 pub(crate) mod redirect;
 pub(crate) mod registry;
+pub(crate) mod reload;
 pub(crate) mod schema;
 pub(crate) mod stages;
 pub(crate) mod status;
