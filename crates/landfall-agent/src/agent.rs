@@ -20,6 +20,8 @@ mod services;
 mod stages;
 mod stock;
 mod transfer;
+mod uninstall;
 
 pub use bundles::{Offer, OfferedBundles, configured_keys, preference_of, refuse_image, trust_of};
 pub use run::run_agent;
+pub use uninstall::{ClusterSide, UninstallOptions, uninstall};

@@ -125,7 +125,7 @@ pub(crate) fn mk_receipts(state_dir: &camino::Utf8Path, status: StatusStore) -> 
     ReceiptApi {
         status,
         store: landfall_oci::store::ContentStore::open(&state_dir.join("store")).unwrap(),
-        directory: state_dir.join("bundles"),
+        directory: state_dir.join(crate::state_dir::RECEIPTS),
         site: "till-7".to_owned(),
         key: None,
     }

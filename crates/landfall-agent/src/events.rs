@@ -30,7 +30,7 @@ pub const FILE_NAME: &str = "events.jsonl";
 const IN_WORDS: &str = "the event log";
 
 /// The name of the lock file. A writer holds the lock while it writes the log.
-const LOCK_NAME: &str = "events.lock";
+pub(crate) const LOCK_NAME: &str = "events.lock";
 
 /// The event log of a state directory. Cheap to clone. `landfall stages run` writes to it beside a running agent: a
 /// lock on a separate file keeps the sequence without gaps.

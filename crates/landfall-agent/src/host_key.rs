@@ -9,9 +9,9 @@ use landfall_oci::bundle::signature::{HostKeys, PrivateKey, SigningFailed, sign_
 use zeroize::Zeroizing;
 
 /// Name of the private half in the state directory. Only root can read it.
-const PRIVATE: &str = "host-key.pem";
+pub(crate) const PRIVATE: &str = "host-key.pem";
 /// Name of the public half. It is written anew if it is missing.
-const PUBLIC: &str = "host-key.pub";
+pub(crate) const PUBLIC: &str = "host-key.pub";
 
 /// The key of this host.
 #[derive(Debug)]

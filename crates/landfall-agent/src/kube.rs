@@ -213,15 +213,25 @@ impl Cluster {
     /// Deletes the MutatingWebhookConfiguration, if it is still the one that was found.
     pub(crate) async fn delete_configuration(&self, found: &Value) -> anyhow::Result<()> {
         let text = |field: &str| found["metadata"][field].as_str().map(str::to_owned);
-        let only_this = DeleteParams {
-            preconditions: Some(Preconditions {
-                resource_version: text("resourceVersion"),
-                uid: text("uid"),
-            }),
-            ..DeleteParams::default()
-        };
+        let only_this = delete_only(text("uid"), text("resourceVersion"));
         let deleted = with_timeout(self.configurations().delete(CONFIGURATION_NAME, &only_this)).await;
         deleted.context("cannot remove the MutatingWebhookConfiguration")?;
+        Ok(())
+    }
+
+    /// Deletes the Secret of the authority, if it is still the one that was found.
+    pub(crate) async fn delete_secret(&self, found: &Secret) -> anyhow::Result<()> {
+        let only_this = delete_only(found.metadata.uid.clone(), found.metadata.resource_version.clone());
+        let deleted = with_timeout(self.secrets().delete(SECRET_NAME, &only_this)).await;
+        deleted.context("cannot remove the authority's Secret")?;
+        Ok(())
+    }
+
+    /// Deletes the Lease, if it is still the one that was found.
+    pub(crate) async fn delete_lease(&self, found: &Lease) -> anyhow::Result<()> {
+        let only_this = delete_only(found.metadata.uid.clone(), found.metadata.resource_version.clone());
+        let deleted = with_timeout(self.leases().delete(LEASE_NAME, &only_this)).await;
+        deleted.context("cannot remove the Lease")?;
         Ok(())
     }
 
@@ -303,6 +313,13 @@ pub(crate) fn refusal_of(error: &anyhow::Error) -> Option<Refusal> {
         Some(kube::Error::Api(status)) if status.code == 404 => Some(Refusal::NotFound),
         Some(kube::Error::Api(status)) if status.code == 422 => Some(Refusal::Unprocessable),
         _ => None,
+    }
+}
+
+fn delete_only(uid: Option<String>, resource_version: Option<String>) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions { resource_version, uid }),
+        ..DeleteParams::default()
     }
 }
 

@@ -23,14 +23,20 @@ mod certificates;
 mod cluster;
 mod host_key;
 mod kube;
+mod reload;
 mod run_lock;
+mod state_dir;
 mod uploads;
 
 mod agent;
 
-pub use agent::{Offer, OfferedBundles, configured_keys, preference_of, refuse_image, run_agent, trust_of};
+pub use agent::{
+    ClusterSide, Offer, OfferedBundles, UninstallOptions, configured_keys, preference_of, refuse_image, run_agent,
+    trust_of, uninstall,
+};
 pub use cluster::fetch_namespace_choice;
 pub use options::{AgentOptions, AgentOutcome, Listeners, Role, Timing};
+pub use reload::reload;
 
 #[cfg(test)]
 mod tests {

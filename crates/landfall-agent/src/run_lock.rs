@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::bail;
 use camino::Utf8Path;
 use landfall_net::state_file::clear_for_writing;
+use landfall_oci::store::lock_holder::find_holder;
 
 /// The name of the lock file in the state directory.
-const FILE_NAME: &str = "agent.lock";
+pub(crate) const FILE_NAME: &str = "agent.lock";
 
 /// The time to wait for the lock. A process that checks for an agent holds the lock briefly, and an agent that ends
 /// releases it a moment later.
@@ -68,6 +69,12 @@ pub(crate) fn is_running(state_dir: &Utf8Path) -> io::Result<bool> {
     }
 }
 
+/// Finds the process of the agent that runs with this state directory, as far as the kernel tells.
+pub(crate) fn find_agent(state_dir: &Utf8Path) -> Option<u32> {
+    let holder = find_holder(&open_lock(state_dir).ok()?)?;
+    Some(holder.pid)
+}
+
 /// Opens the lock file, or the directory that has the lock in its place.
 fn open_lock(state_dir: &Utf8Path) -> io::Result<fs_err::File> {
     match fs_err::File::open(state_dir.join(FILE_NAME)) {
@@ -89,6 +96,7 @@ mod tests {
         assert!(!is_running(&path).unwrap());
         let first = RunLock::acquire(&path).await.unwrap();
         assert!(is_running(&path).unwrap());
+        assert_eq!(find_agent(&path), Some(std::process::id()));
         let refused = RunLock::acquire(&path).await.unwrap_err();
         assert!(refused.to_string().starts_with("another agent runs"), "{refused}");
         drop(first);

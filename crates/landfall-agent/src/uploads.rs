@@ -32,10 +32,10 @@ use self::receiving::InFlight;
 
 pub(crate) use self::error::UploadError;
 pub(crate) use self::receiving::Receiving;
-pub(crate) use self::token::UploadToken;
+pub(crate) use self::token::{FILE as TOKEN_FILE, UploadToken};
 
 /// Directory of unfinished uploads, below that of the bundles: a rename has to stay on one file system.
-const DIRECTORY: &str = ".landfall-uploads";
+pub(crate) const DIRECTORY: &str = ".landfall-uploads";
 const JOURNAL: &str = "journal";
 const PART: &str = "part";
 /// Ranges that are received at once, of all uploads.

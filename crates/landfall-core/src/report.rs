@@ -7,8 +7,10 @@ mod bundle;
 mod check;
 mod inventory;
 mod receipt;
+mod reload;
 mod stages;
 mod transfer;
+mod uninstall;
 mod upload;
 mod version;
 
@@ -31,8 +33,10 @@ pub use bundle::{
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
 pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError, TooManyBlobs};
 pub use receipt::{BundleNeeds, BundleReceipt, BundleReceiptReport, RawReceipt};
+pub use reload::ReloadReport;
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
+pub use uninstall::{UninstallKind, UninstallReport, UninstallRow, UninstallState, UninstallSummary};
 pub use upload::{BundleUploadReport, BundleUploadRow};
 pub use version::VersionReport;
 
@@ -421,7 +425,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
 
 /// Returns the JSON schemas of the commands' `-o json` output, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 16] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 18] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -438,6 +442,8 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 16] {
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),
         ("progress", schema_of::<ProgressEvent>()),
+        ("reload", schema_of::<ReloadReport>()),
+        ("uninstall", schema_of::<UninstallReport>()),
         ("version", schema_of::<VersionReport>()),
     ]
 }

@@ -111,6 +111,13 @@ pub struct AgentStatus {
     pub updated: Timestamp,
     /// The SHA-256 of the active configuration, in hex.
     pub configuration: Option<String>,
+    /// The number of the active configuration, which the agent counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The time at which the agent last began to read the input files, once it knows which configuration is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub configuration_read: Option<Timestamp>,
     /// The images and their locations; the key is the canonical source.
     pub images: BTreeMap<String, ImageStatus>,
     /// The totals of the transfers in progress.
@@ -234,6 +241,8 @@ impl AgentStatus {
             since: now,
             updated: now,
             configuration: None,
+            generation: None,
+            configuration_read: None,
             images: BTreeMap::new(),
             transfer: TransferStatus::default(),
             configuration_error: None,

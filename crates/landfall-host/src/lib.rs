@@ -18,5 +18,6 @@ pub mod inputs;
 pub mod managed;
 pub mod node_facts;
 pub mod notify;
+pub mod removal;
 pub mod root;
 pub mod stages;

@@ -13,15 +13,22 @@ use std::os::unix::fs::DirBuilderExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::failure::Hint;
+use landfall_core::hostconf::containerd_config::{CERTS_DIRECTORY, DROP_INS};
+use landfall_core::hostconf::kubelet::{CONFIG_DIRECTORY, LOGIN_DIRECTORY};
+use landfall_core::hostconf::registries::registries_directory;
 use landfall_core::hostconf::{HostFile, is_ours};
+use landfall_core::settings::Dialect;
 use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file, parse_versioned};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{FileChange, FileError, FileSpec, ensure_file, preview_file, remove_file, write_atomic};
+use crate::files::{
+    FileChange, FileError, FileSpec, ensure_file, inspect_file, preview_file, remove_file, write_atomic,
+};
+use crate::node_facts::list;
 use crate::root::{HostRoot, RootError};
 
 /// The manifest's name in the state directory.
-const MANIFEST: &str = "managed-files.json";
+pub const MANIFEST: &str = "managed-files.json";
 const VERSION: u32 = 1;
 
 /// Changes to the files of one group; in a preview, changes that would be made.
@@ -43,6 +50,15 @@ impl ManagedChanges {
     pub fn is_empty(&self) -> bool {
         self.written.is_empty() && self.removed.is_empty()
     }
+}
+
+/// The files of ours on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OwnedFiles {
+    /// Files with the mark.
+    pub ours: BTreeSet<Utf8PathBuf>,
+    /// Files that we wrote and the user took over, by removing the mark.
+    pub taken_over: BTreeSet<Utf8PathBuf>,
 }
 
 /// Failure to bring the files into their state.
@@ -137,6 +153,30 @@ impl ManagedFiles {
         Ok(self.compare(&self.read_manifest()?, group, files)?.1)
     }
 
+    /// Returns the files of all groups that are on the host: those in the manifest, and those with the mark in the places
+    /// of our files, which are found when the manifest is lost. Changes nothing.
+    ///
+    /// # Errors
+    /// If a file or the manifest cannot be read.
+    pub fn find_all(&self) -> Result<OwnedFiles, ManagedError> {
+        let listed = self.read_manifest()?.groups.into_values().flatten();
+        let listed: BTreeSet<Utf8PathBuf> = listed.collect();
+        let mut found = OwnedFiles::default();
+        for path in &listed {
+            match self.root.read(path)? {
+                Some(content) if is_ours(&content) => found.ours.insert(path.clone()),
+                Some(_) => found.taken_over.insert(path.clone()),
+                None => false,
+            };
+        }
+        for path in files_beside_ours(&self.root) {
+            if self.root.read(&path)?.is_some_and(|content| is_ours(&content)) {
+                found.ours.insert(path);
+            }
+        }
+        Ok(found)
+    }
+
     fn compare(
         &self,
         manifest: &FileGroups,
@@ -213,6 +253,20 @@ impl ManagedFiles {
         write_atomic(&self.manifest, 0o600, &content)?;
         Ok(())
     }
+}
+
+/// Returns the files in the directories to which Landfall writes, of any owner.
+fn files_beside_ours(root: &HostRoot) -> Vec<Utf8PathBuf> {
+    let listed = |directory: &Utf8Path| list(root, directory).unwrap_or_default();
+    let flat = [LOGIN_DIRECTORY, CONFIG_DIRECTORY, DROP_INS].map(Utf8Path::new);
+    let registries = [Dialect::K3s, Dialect::Rke2].map(registries_directory);
+    let mirrors = listed(Utf8Path::new(CERTS_DIRECTORY));
+    let directories = flat.into_iter().chain(registries.iter().map(AsRef::as_ref));
+    let found = directories.chain(mirrors.iter().map(AsRef::as_ref)).flat_map(listed);
+    // Other directories are not read, and neither is a file that is no file of ours: it may be a pipe.
+    found
+        .filter(|path| matches!(inspect_file(root, path), Ok(Some(_))))
+        .collect()
 }
 
 fn parse_manifest(bytes: &[u8]) -> Result<FileGroups, Unusable> {

@@ -137,7 +137,7 @@ fn matches_of(root: &HostRoot, pattern: &Utf8Path) -> Result<Vec<Utf8PathBuf>, S
 }
 
 /// Lists a directory below the root; empty if it does not exist.
-fn list(root: &HostRoot, directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, String> {
+pub(crate) fn list(root: &HostRoot, directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, String> {
     let failed = |error: &dyn std::error::Error| format!("cannot list `{directory}`: {}", error_chain(error));
     let outside = root.join(directory).map_err(|error| failed(&error))?;
     let entries = match fs_err::read_dir(&outside) {

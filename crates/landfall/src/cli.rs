@@ -5,7 +5,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueHint};
 use crate::args::GlobalArgs;
 use crate::commands::{
     agent, bundle, check, completion, copy, demo, events, explain, images, inventory, login, man, plan, profile, push,
-    redirect, registry, schema, stages, status, validate, version, webhook,
+    redirect, registry, reload, schema, stages, status, uninstall, validate, version, webhook,
 };
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -48,10 +48,12 @@ pub enum Command {
     Schema(schema::SchemaArgs),
     Profile(profile::ProfileArgs),
     Agent(agent::AgentArgs),
+    Reload(reload::ReloadArgs),
     Stages(stages::StagesArgs),
     Status(status::StatusArgs),
     Events(events::EventsArgs),
     Redirect(redirect::RedirectArgs),
+    Uninstall(uninstall::UninstallArgs),
     Registry(registry::RegistryArgs),
     Webhook(webhook::WebhookArgs),
     Login(login::LoginArgs),
@@ -77,10 +79,12 @@ impl Command {
             Command::Schema(args) => schema::run(&args, context),
             Command::Profile(args) => profile::run(&args, context),
             Command::Agent(args) => agent::run(&args, context),
+            Command::Reload(args) => reload::run(&args, context),
             Command::Stages(args) => stages::run(&args, context),
             Command::Status(args) => status::run(&args, context),
             Command::Events(args) => events::run(&args, context),
             Command::Redirect(args) => redirect::run(&args, context),
+            Command::Uninstall(args) => uninstall::run(&args, context),
             Command::Registry(args) => registry::run(&args, context),
             Command::Webhook(args) => webhook::run(&args, context),
             Command::Login(args) => login::run_login(&args, context),

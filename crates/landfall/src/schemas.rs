@@ -4,7 +4,7 @@ use landfall_core::{config, report};
 use serde_json::Value;
 
 /// Names of all schemas.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 20] = [
     "user-data",
     "profile",
     "validate",
@@ -22,6 +22,8 @@ pub const NAMES: [&str; 18] = [
     "status",
     "events",
     "progress",
+    "reload",
+    "uninstall",
     "version",
 ];
 

@@ -7,10 +7,8 @@ mod common;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
-use std::time::Duration;
 
-use common::{Running, run, show};
+use common::{Running, run, show, wait_for_file};
 
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the registry listens");
@@ -336,17 +334,6 @@ fn service_goes_on_after_sighup() {
         assert!(get(address, "/v2/").starts_with("HTTP/1.1 200"));
     }
     assert_eq!(registry.terminate(), Some(0));
-}
-
-/// Waits until a file is there.
-fn wait_for_file(path: &Path) {
-    for _ in 0..1_000 {
-        if path.exists() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("it never came: {}", path.display());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use landfall_core::settings::Settings;
 use landfall_core::status::EventReason;
 use landfall_net::state_file::StateFile;
@@ -149,6 +150,17 @@ impl ConfigLoader {
     ///
     /// If the files have errors and there is no last good configuration.
     pub(crate) async fn load(&mut self, host: &Host, ledger: &mut LedgerFile) -> anyhow::Result<Arc<ActiveConfig>> {
+        let began = Timestamp::now();
+        let loaded = self.decide(host, ledger).await;
+        let generation = loaded.is_ok().then(|| ledger.get().generation);
+        host.status.update(|status| {
+            status.generation = generation;
+            status.configuration_read = Some(began);
+        });
+        loaded
+    }
+
+    async fn decide(&mut self, host: &Host, ledger: &mut LedgerFile) -> anyhow::Result<Arc<ActiveConfig>> {
         if let Some(inputs) = self.unkept.take() {
             self.keep(host, inputs).await;
         }

@@ -8,7 +8,7 @@ use landfall_core::diagnostic::{Diagnostics, Severity};
 use landfall_core::failure::{Hint as _, line_with_hint};
 use landfall_core::settings::{Compat, Settings};
 
-use crate::agent::inputs::{ConfigTexts, load_inputs};
+use crate::agent::inputs::{ConfigTexts, load_inputs, read_last_good};
 use crate::failure::error_line;
 use crate::options::AgentOptions;
 
@@ -72,6 +72,14 @@ impl ConfigSource {
         };
         Reading { fingerprint, result }
     }
+}
+
+/// Returns the settings of the last good configuration of a state directory; `None` if there is none that can be used.
+/// Changes nothing.
+pub(crate) fn last_settings(state_dir: &Utf8Path) -> Option<Arc<Settings>> {
+    let source = ConfigSource::new(&AgentOptions::new(Vec::new(), Vec::new()));
+    let reading = source.check(read_last_good(state_dir)?);
+    reading.result.ok().map(|valid| valid.settings)
 }
 
 /// The content of the files at one time.

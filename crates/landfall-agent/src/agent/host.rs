@@ -20,6 +20,7 @@ use crate::host_key::HostKey;
 use crate::metrics::Metrics;
 use crate::options::AgentOptions;
 use crate::progress::Meter;
+use crate::state_dir::UPLOAD_JOURNAL;
 use crate::status::StatusStore;
 use crate::supervisor::Supervisor;
 use crate::write_health::WriteHealth;
@@ -64,7 +65,7 @@ impl Host {
                 let store = ContentStore::open(&RegistryDirs::of_agent(&state_dir).store)
                     .context("cannot open the content store")?;
                 // Without a journal, an upload that was interrupted begins anew.
-                let uploads = UploadJournal::open(&state_dir.join("uploads")).unwrap_or_else(|error| {
+                let uploads = UploadJournal::open(&state_dir.join(UPLOAD_JOURNAL)).unwrap_or_else(|error| {
                     tracing::warn!(%error, "cannot open the upload journal");
                     None
                 });

@@ -9,7 +9,7 @@ use landfall_oci::digest::{Algorithm, Digester};
 use serde::{Deserialize, Serialize};
 
 /// The file with the last good inputs. It holds their passwords, hence mode 0600.
-const LAST_GOOD: &str = "last-good.json";
+pub(crate) const LAST_GOOD: &str = "last-good.json";
 
 /// The texts of one configuration.
 #[derive(Debug, Clone)]
@@ -85,6 +85,12 @@ pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &ConfigTexts) -> any
 /// Loads the last good inputs.
 pub(crate) fn load_last_good(state_dir: &Utf8Path) -> StateFile<ConfigTexts> {
     load_state_file(&state_dir.join(LAST_GOOD), parse_last_good)
+}
+
+/// Reads the last good inputs as [`load_last_good`] does, and changes nothing; `None` if they cannot be used.
+pub(crate) fn read_last_good(state_dir: &Utf8Path) -> Option<ConfigTexts> {
+    let bytes = fs_err::read(state_dir.join(LAST_GOOD)).ok()?;
+    parse_last_good(&bytes).ok()
 }
 
 fn parse_last_good(bytes: &[u8]) -> Result<ConfigTexts, Unusable> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::write_health::WriteHealth;
 
-const FILE_NAME: &str = "ledger.json";
+pub(crate) const FILE_NAME: &str = "ledger.json";
 
 /// The version of the format. A ledger of a later version is set aside: it may hold facts that this program would drop.
 const VERSION: u32 = 1;

@@ -9,6 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use landfall_core::certificate::Validity;
 use landfall_core::cluster::authority::{AuthorityFacts, RotationPolicy, RotationStep, merge_bundle};
+use landfall_core::cluster::configuration::MANAGED_BY;
 use landfall_core::cluster::{FIELD_MANAGER, ROTATE_ANNOTATION, SECRET_NAME};
 use landfall_net::certificate::{PemPair, make_authority, read_validity};
 use landfall_net::serve::tls::CertificateSlot;
@@ -111,7 +112,7 @@ impl CertificateAuthority {
         let mut secret = over.cloned().unwrap_or_default();
         secret.metadata.name = Some(SECRET_NAME.to_owned());
         let labels = secret.metadata.labels.get_or_insert_default();
-        labels.insert("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned());
+        labels.insert(MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned());
         if let Some(annotations) = &mut secret.metadata.annotations
             && !self.wanted
         {

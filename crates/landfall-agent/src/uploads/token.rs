@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
 /// Name of the file in the state directory.
-const FILE: &str = "upload-token";
+pub(crate) const FILE: &str = "upload-token";
 /// Characters of the shortest token: one that a person writes into the file may not be a word.
 const LENGTH_MIN: usize = 20;
 

@@ -16,7 +16,8 @@ pub const MUTATE_PATH: &str = "/mutate";
 /// The API group of webhooks and admission policies.
 pub(crate) const ADMISSION_GROUP: &str = "admissionregistration.k8s.io";
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The label that names the writer of an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Address at which the API servers reach the webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]

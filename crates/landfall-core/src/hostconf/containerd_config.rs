@@ -29,6 +29,8 @@ use crate::settings::{Dialect, Settings};
 
 /// The directory in which containerd looks for the files, as set by the drop-in.
 pub const CERTS_DIRECTORY: &str = "/etc/containerd/certs.d";
+/// The directory of the drop-in file.
+pub const DROP_INS: &str = "/etc/containerd/conf.d";
 /// The drop-in file; `imports` of the main file must cover it.
 pub const DROP_IN: &str = "/etc/containerd/conf.d/50-landfall.toml";
 /// The main file, unless the settings name another.

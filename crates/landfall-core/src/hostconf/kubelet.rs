@@ -16,6 +16,8 @@ use crate::settings::{RegistryRole, RegistrySettings, Settings};
 
 /// The directory in which the plug-in looks for login files.
 pub const LOGIN_DIRECTORY: &str = "/etc/kubernetes/registries";
+/// The directory of the configuration.
+pub const CONFIG_DIRECTORY: &str = "/etc/kubernetes";
 /// The configuration that the kubelet's flag names.
 pub const CONFIG_PATH: &str = "/etc/kubernetes/landfall-credential-provider.yaml";
 /// The directory in which the package installs the link under the plug-in's name. The kubelet runs only plug-ins that

@@ -56,11 +56,17 @@ pub fn generated_main_file(dialect: Dialect) -> Utf8PathBuf {
     format!("/var/lib/rancher/{}/agent/etc/containerd/config.toml", dialect.name()).into()
 }
 
+/// Returns the directory of `registries.yaml` and of the files that it names.
+#[must_use]
+pub fn registries_directory(dialect: Dialect) -> Utf8PathBuf {
+    format!("/etc/rancher/{}", dialect.name()).into()
+}
+
 /// Renders `registries.yaml`.
 #[must_use]
 pub fn render_registries(settings: &Settings, dialect: Dialect, generation: Generation) -> Rendering {
     let unreadable = |name: &str| name.contains('[') && generation != Generation::Two;
-    let directory = Utf8PathBuf::from(format!("/etc/rancher/{}", dialect.name()));
+    let directory = registries_directory(dialect);
     let resolver = Resolver::new(settings);
     let mut rendering = Rendering::default();
     let mut targets: BTreeMap<RegistryHost, RouteSource> = BTreeMap::new();

@@ -148,3 +148,30 @@ fn damaged_manifest_is_set_aside_and_the_marked_files_are_still_ours() {
         assert_eq!(apply(&host, &[]).removed, ["/certs.d/a/hosts.toml"], "{content}");
     }
 }
+
+#[test]
+fn all_files_of_ours_are_found_without_the_manifest_too() {
+    let host = HostFixture::mk();
+    let files = [
+        file("/etc/containerd/certs.d/a/hosts.toml", "1"),
+        file("/etc/kubernetes/registries/a.json", "1"),
+        file("/etc/rancher/k3s/registries.yaml", "1"),
+        file("/elsewhere/landfall", "1"),
+    ];
+    apply(&host, &files);
+    host.put("/etc/kubernetes/registries/mine.json", 0o600, "the user's");
+    host.put("/etc/rancher/k3s/registries.yaml", 0o600, "taken over");
+    let paths = |numbers: &[usize]| numbers.iter().map(|at| files[*at].path.clone()).collect();
+    let found = managed(&host).find_all().unwrap();
+    let expected = OwnedFiles {
+        ours: paths(&[0, 1, 3]),
+        taken_over: paths(&[2]),
+    };
+    assert_eq!(found, expected);
+    fs_err::remove_file(host.path("/state").join(MANIFEST)).unwrap();
+    let expected = OwnedFiles {
+        ours: paths(&[0, 1]),
+        taken_over: BTreeSet::new(),
+    };
+    assert_eq!(managed(&host).find_all().unwrap(), expected);
+}

@@ -1,4 +1,4 @@
-//! The process that holds the lock of a store, as the kernel shows it in `/proc`.
+//! The process that holds the lock of a directory, as the kernel shows it in `/proc`.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use fs_err as fs;
 use rustix::fs::{major, minor};
 
-/// The process that holds the lock of a store, as far as the kernel tells.
+/// The process that holds a lock, as far as the kernel tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockHolder {
     pub pid: u32,
@@ -28,8 +28,9 @@ impl fmt::Display for LockHolder {
     }
 }
 
-/// Finds the process that holds this lock file.
-pub(super) fn find_holder(lock: &fs::File) -> Option<LockHolder> {
+/// Finds the process that holds the lock on this file.
+#[must_use]
+pub fn find_holder(lock: &fs::File) -> Option<LockHolder> {
     let metadata = lock.metadata().ok()?;
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let device = (major(metadata.dev()), minor(metadata.dev()));

@@ -40,6 +40,7 @@ pub(super) async fn handle(
         Method::POST => create(&state, path, &body),
         Method::PUT => replace(&state, path, &body),
         Method::PATCH => patch(&state, path, &body),
+        Method::DELETE => delete(&state, path, &body),
         _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
     }
 }
@@ -81,6 +82,25 @@ fn list(state: &State, path: &str, query: &HashMap<String, String>) -> Response 
         };
         let metadata = json!({ "resourceVersion": objects.version().to_string(), "continue": next });
         Json(json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": page })).into_response()
+    })
+}
+
+/// Deletes an object, unless it is another one than the preconditions of the `DeleteOptions` name.
+fn delete(state: &State, path: &str, body: &[u8]) -> Response {
+    let options: Value = serde_json::from_slice(body).unwrap_or_default();
+    state.with_objects(|objects| {
+        let Some(object) = objects.get(path) else {
+            return refuse(StatusCode::NOT_FOUND, "NotFound");
+        };
+        let fits = |field: &str| {
+            let wanted = &options["preconditions"][field];
+            wanted.is_null() || *wanted == object["metadata"][field]
+        };
+        if !(fits("resourceVersion") && fits("uid")) {
+            return refuse(StatusCode::CONFLICT, "Conflict");
+        }
+        objects.delete(path);
+        Json(json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })).into_response()
     })
 }
 

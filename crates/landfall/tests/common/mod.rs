@@ -91,6 +91,17 @@ pub(crate) fn show(arguments: &[&str]) -> String {
     shown(&run(arguments))
 }
 
+/// Waits until a file is there.
+pub(crate) fn wait_for_file(path: &Path) {
+    for _ in 0..1_000 {
+        if path.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it never came: {}", path.display());
+}
+
 /// Command that runs until the test ends it, even by a panic.
 pub(crate) struct Running {
     pub(crate) child: Child,

@@ -20,11 +20,10 @@ use landfall_oci::bundle::signature::receipt_signature_name;
 use crate::agent::host::Host;
 use crate::api::ReceiptApi;
 use crate::host_key::HostKey;
+use crate::state_dir::RECEIPTS;
 
 const RECEIPT: &str = "receipt.json";
 const NEEDS: &str = "needs.json";
-/// Directory of these files in the state directory.
-const DIRECTORY: &str = "bundles";
 
 /// Content of a bundle that a receipt tells of.
 #[derive(Debug)]
@@ -103,7 +102,7 @@ pub(super) async fn write_needs(host: &Host, bundle: &Utf8Path, id: &Digest, mis
 /// Deletes the old receipts of the state directory, with their signatures, and lists of needs likewise. `here` are the
 /// bundles that the host has now. A file that cannot be deleted is tried again after the next receipt. Blocks.
 pub(super) fn delete_old_receipts(state_dir: &Utf8Path, here: &HashSet<Digest>) {
-    let directory = state_dir.join(DIRECTORY);
+    let directory = state_dir.join(RECEIPTS);
     for kind in [RECEIPT, NEEDS] {
         let receipts = list_kept(&directory, kind);
         for bundle in select_old_receipts(&receipts, here) {
@@ -151,7 +150,7 @@ pub(crate) fn receipts_of(host: &Host) -> ReceiptApi {
     ReceiptApi {
         status: host.status.clone(),
         store: host.store.clone(),
-        directory: host.state_dir.join(DIRECTORY),
+        directory: host.state_dir.join(RECEIPTS),
         site: site_of(host),
         key: host.key.clone(),
     }
@@ -167,7 +166,7 @@ fn site_of(host: &Host) -> String {
 /// Returns the places of a file for the courier, the preferred one first.
 fn places(host: &Host, bundle: &Utf8Path, id: &Digest, kind: &str) -> [Utf8PathBuf; 2] {
     let beside = Utf8PathBuf::from(format!("{bundle}.{kind}"));
-    [beside, place_in(&host.state_dir.join(DIRECTORY), id, kind)]
+    [beside, place_in(&host.state_dir.join(RECEIPTS), id, kind)]
 }
 
 /// Returns the place of a file for the courier in the directory of these files.
@@ -179,7 +178,7 @@ fn place_in(directory: &Utf8Path, id: &Digest, kind: &str) -> Utf8PathBuf {
 fn write_first(places: &[Utf8PathBuf], text: &[u8], signatures: Option<&str>) -> io::Result<Utf8PathBuf> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for path in places {
-        if let Some(directory) = path.parent().filter(|directory| directory.ends_with(DIRECTORY)) {
+        if let Some(directory) = path.parent().filter(|directory| directory.ends_with(RECEIPTS)) {
             fs::create_dir_all(directory)?;
         }
         // The signature comes first: a receipt that is there has one.
@@ -203,7 +202,7 @@ mod tests {
     fn old_receipts_go_with_their_signatures_and_other_files_stay() {
         let directory = tempfile::tempdir().unwrap();
         let state_dir = Utf8Path::from_path(directory.path()).unwrap();
-        let kept = state_dir.join(DIRECTORY);
+        let kept = state_dir.join(RECEIPTS);
         fs::create_dir(&kept).unwrap();
         let id = |number: u64| format!("sha256:{number:064x}").parse::<Digest>().unwrap();
         for number in 1..=10 {

@@ -11,6 +11,7 @@ use fs_err as fs;
 use landfall_host::root::HostRoot;
 
 use crate::agent::host::Host;
+use crate::state_dir::STICKS;
 
 /// Labels of file systems with bundles: Landfall's own, and that of Palette's images.
 const LABELS: [&str; 2] = ["LANDFALL", "COS_CONTENT"];
@@ -106,7 +107,7 @@ pub(super) fn list_labels(root: &HostRoot) -> Vec<(&'static str, Device)> {
 
 /// Returns the directory in which each stick has a mount point, under its label.
 pub(super) fn mount_points(host: &Host) -> Utf8PathBuf {
-    host.state_dir.join("sticks")
+    host.state_dir.join(STICKS)
 }
 
 /// Returns the number of the medium in a device, or in the device of which it is a partition. `None` before Linux 5.15.

@@ -28,6 +28,7 @@ use crate::api::{ApiState, UploadApi, api_router, require_encryption};
 use crate::certificates::{Authority, IssuedCertificate, ensure_certificate};
 use crate::cluster::host_name;
 use crate::options::Role;
+use crate::state_dir::STATUS_API;
 use crate::uploads::Uploads;
 use crate::webhook;
 
@@ -140,7 +141,7 @@ impl StatusApi {
 
 /// Returns a certificate of the status API's own authority for these names and the addresses of this machine.
 async fn issue_certificate(host: &Host, names: &[String], known: Option<PemPair>) -> anyhow::Result<IssuedCertificate> {
-    let (directory, root, mut names) = (host.state_dir.join("api"), host.root.clone(), names.to_vec());
+    let (directory, root, mut names) = (host.state_dir.join(STATUS_API), host.root.clone(), names.to_vec());
     let make = move || {
         names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
         names.extend(find_addresses(&root).iter().map(ToString::to_string));

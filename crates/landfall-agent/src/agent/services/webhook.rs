@@ -19,6 +19,7 @@ use crate::agent::host::Host;
 use crate::agent::services::server::{Routes, Server, ServerSpec};
 use crate::certificates::IssuedCertificate;
 use crate::cluster::{ClusterContext, ClusterService, Registration, ServingCertificate, Withdrawal};
+use crate::state_dir::WEBHOOK;
 use crate::webhook::{self, PrimaryProbe, Reviewer, WebhookRules, webhook_router};
 
 /// Names by which kube-apiserver on this host reaches the webhook.
@@ -117,7 +118,7 @@ impl WebhookService {
         rules: WebhookRules,
     ) -> anyhow::Result<IssuedCertificate> {
         self.running = None;
-        let directory = host.state_dir.join("webhook");
+        let directory = host.state_dir.join(WEBHOOK);
         let own_names = HostNames::addresses_and(names.clone());
         let reviewer = Reviewer::new(rules, host.metrics.clone());
         let mut opened = None;

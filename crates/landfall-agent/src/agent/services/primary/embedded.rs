@@ -20,6 +20,7 @@ use crate::agent::host::Host;
 use crate::agent::services::primary::live::{LivePrimary, ShownImage, ShownImages};
 use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec, is_loopback};
 use crate::certificates::{Authority, IssuedCertificate, ensure_certificate};
+use crate::state_dir::PRIMARY;
 
 /// The embedded registry, which is served or not.
 #[derive(Debug)]
@@ -182,7 +183,7 @@ async fn issue_certificate(
     primary: &Primary,
     known: Option<PemPair>,
 ) -> anyhow::Result<IssuedCertificate> {
-    let directory = host.state_dir.join("primary");
+    let directory = host.state_dir.join(PRIMARY);
     let name = primary.endpoint.name().trim_matches(['[', ']']).to_owned();
     let make = move || {
         let mut names = vec![name.as_str()];
