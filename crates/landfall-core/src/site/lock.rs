@@ -78,7 +78,7 @@ impl Hint for LockRefusal {
             LockRefusal::Older { .. } | LockRefusal::Split(_) => {
                 "check with `landfall site status` that one host leads the site"
             }
-            _ => "let the leader write the site lock again: `landfall agent reload` on the leader",
+            _ => "let the leader write the site lock again: `landfall reload` on the leader",
         }))
     }
 }

@@ -62,7 +62,7 @@ impl Hint for PeersRefusal {
             PeersRefusal::Newer { .. } => "run the same version of Landfall on all hosts",
             PeersRefusal::SameAddress(..) => "set `landfall.site.address` on one of them",
             PeersRefusal::TooMany(_) => "divide the site: a site is hosts on one switch",
-            _ => "let the leader write the list again: `landfall agent reload` on the leader",
+            _ => "let the leader write the list again: `landfall reload` on the leader",
         }))
     }
 }
