@@ -82,6 +82,14 @@ impl Printer {
         }
     }
 
+    /// Replaces what the terminal on stdout shows. Lines below its last row are counted, not shown.
+    ///
+    /// # Errors
+    /// As [`Printer::data`].
+    pub fn redraw<'a>(&self, lines: impl Iterator<Item = &'a str>, screen: &Screen) -> anyhow::Result<()> {
+        self.exact_data(&render_screen(lines.collect(), screen.rows))
+    }
+
     /// Prints a result on stderr, unless `--quiet`.
     pub fn note(&self, text: impl fmt::Display) {
         self.print_message(Verbosity::Normal, &text);
@@ -105,6 +113,49 @@ impl Printer {
     }
 }
 
+/// Size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Screen {
+    pub columns: usize,
+    pub rows: usize,
+}
+
+/// Returns the size of the terminal on stdout; `None` if stdout is a pipe or a file, or its terminal cannot be redrawn.
+#[must_use]
+pub fn stdout_screen() -> Option<Screen> {
+    let out = io::stdout();
+    if !out.is_terminal() || terminal_is_dumb() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(out).ok()?;
+    (size.ws_col > 0 && size.ws_row > 1).then_some(Screen {
+        columns: usize::from(size.ws_col),
+        rows: usize::from(size.ws_row),
+    })
+}
+
+fn terminal_is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Renders lines for a terminal with this number of rows, from its first row on (ECMA-48: CUP, EL, ED). Each line clears
+/// the rest of its row, so that nothing flickers.
+fn render_screen(lines: Vec<&str>, rows: usize) -> String {
+    // The cursor stays in a row of its own.
+    let room = rows - 1;
+    let shown = if lines.len() > room { room - 1 } else { lines.len() };
+    let mut text = "\x1b[H".to_owned();
+    for line in &lines[..shown] {
+        text.push_str(line);
+        text.push_str("\x1b[K\n");
+    }
+    if shown < lines.len() {
+        text.push_str(&format!("… {} more lines\x1b[K\n", lines.len() - shown));
+    }
+    text.push_str("\x1b[J");
+    text
+}
+
 /// Returns the width of the terminal on stdout, in columns; `None` if stdout is a pipe or a file.
 #[must_use]
 pub fn stdout_width() -> Option<usize> {
@@ -126,4 +177,20 @@ pub fn stderr_may_be_coloured() -> bool {
 #[must_use]
 pub fn stdout_may_be_coloured() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_below_the_last_row_are_counted() {
+        for (rows, expected) in [
+            (4, "\x1b[Ha\x1b[K\nb\x1b[K\nc\x1b[K\n\x1b[J"),
+            (3, "\x1b[Ha\x1b[K\n… 2 more lines\x1b[K\n\x1b[J"),
+            (2, "\x1b[H… 3 more lines\x1b[K\n\x1b[J"),
+        ] {
+            assert_eq!(render_screen(vec!["a", "b", "c"], rows), expected, "{rows} rows");
+        }
+    }
 }
