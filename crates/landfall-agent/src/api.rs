@@ -13,8 +13,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use landfall_core::status::{AgentStatus, Event};
-use serde::{Deserialize, Serialize};
+use landfall_core::status::{AgentStatus, EventList};
+use serde::Deserialize;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -94,20 +94,9 @@ struct EventsQuery {
     since: u64,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct EventList {
-    api_version: &'static str,
-    events: Vec<Event>,
-}
-
 async fn events(State(state): State<ApiState>, Query(query): Query<EventsQuery>) -> Response {
     match state.events.since(query.since).await {
-        Ok(events) => Json(EventList {
-            api_version: landfall_core::status::API_VERSION,
-            events,
-        })
-        .into_response(),
+        Ok(events) => Json(EventList::new(events)).into_response(),
         Err(error) => Problem::internal("cannot read the events", &error_line(&error)).into_response(),
     }
 }
@@ -204,7 +193,7 @@ mod tests {
         let (code, body) = call(&state, "/api/v1/events?since=1").await;
         assert_eq!(code, StatusCode::OK);
         insta::with_settings!({filters => vec![(r#""time":"[^"]+""#, r#""time":"…""#)]}, {
-            insta::assert_snapshot!(body, @r#"{"apiVersion":"landfall.dev/v1alpha1","events":[{"sequence":2,"time":"…","kind":"Normal","reason":"ImageStored","subject":"b","message":"stored"}]}"#);
+            insta::assert_snapshot!(body, @r#"{"apiVersion":"landfall.dev/v1alpha1","kind":"EventList","events":[{"sequence":2,"time":"…","kind":"Normal","reason":"ImageStored","subject":"b","message":"stored"}]}"#);
         });
     }
 
