@@ -351,3 +351,18 @@ fn a_fixed_profile_has_nothing_to_fix() {
     assert_eq!(String::from_utf8_lossy(&again.stdout), text);
     assert_eq!(String::from_utf8_lossy(&again.stderr), "`<stdin>`: nothing to fix\n");
 }
+
+#[test]
+fn names_are_listed_one_a_line_and_headings_can_be_left_out() {
+    let profile = "metadata: {name: p}\nspec: {packs: [{name: a, layer: addon, values: 'pack: {content: {images: [{image: nginx}]}}'}]}\n";
+    for command in ["images", "plan"] {
+        let output = run_with_stdin(&[command, "--profile", "-", "-o", "name"], profile);
+        assert_eq!(shown(&output), "status 0\n--- stdout\ndocker.io/library/nginx:latest\n");
+    }
+    let output = run_with_stdin(&["images", "--profile", "-", "--no-headers", "--wide"], profile);
+    insta::assert_snapshot!(shown(&output), @r"
+    status 0
+    --- stdout
+    docker.io/library/nginx:latest  addon  a  declared  <stdin>:2
+    ");
+}

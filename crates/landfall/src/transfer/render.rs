@@ -7,8 +7,17 @@ use crate::output::failures::{FailedImage, render_failures};
 use crate::output::size::bytes;
 use crate::output::table::Table;
 
+/// Form of the report.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TransferForm {
+    /// Width of the terminal on stdout.
+    pub(super) width: Option<usize>,
+    /// False if the reader was told of each image already.
+    pub(super) has_rows: bool,
+}
+
 /// Renders the table, then the failures, then the totals.
-pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {
+pub(super) fn render_transfer(report: &TransferReport, form: TransferForm) -> String {
     let with_referrers = report.summary.referrers > 0;
     let mut columns = vec!["STATE", "FROM", "TO", "MOVED", "MOUNTED", "THERE"];
     columns.extend(with_referrers.then_some("REFERRERS"));
@@ -32,7 +41,10 @@ pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> 
         cells.extend(with_referrers.then(|| row.referrers.to_string()));
         table.row(cells);
     }
-    let mut text = table.render(width);
+    let mut text = match form.has_rows {
+        true => table.render(form.width),
+        false => String::new(),
+    };
     for row in report.images.iter().filter(|row| !row.lacking.is_empty()) {
         let (destination, lacking) = (&row.destination, quoted(&row.lacking));
         text.push_str(&format!(

@@ -12,13 +12,13 @@ use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
 use landfall_registry::inspect::{ContentProblem, ListedRepository, RegistryInspector, RegistryStats, Verification};
 use serde::Serialize;
 
-use crate::args::{OutputArgs, RegistryRootArgs};
+use crate::args::{ListOutputArgs, OutputArgs, RegistryRootArgs};
 use crate::commands::registry::directories::find_registry;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::stdout_width;
-use crate::output::structured::print_report;
-use crate::output::table::Table;
+use crate::output::structured::{print_list, print_report};
+use crate::output::table::{Table, TableForm};
 
 /// Delete blobs that no manifest needs.
 ///
@@ -59,7 +59,7 @@ pub struct VerifyArgs {
 
 /// List repositories and tags.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Example:\n  landfall registry ls --root /srv/images -o json | jq -r '.[].name'")]
+#[command(after_long_help = "Example:\n  landfall registry ls --root /srv/images -o name")]
 pub struct ListArgs {
     #[command(flatten)]
     pub root: RegistryRootArgs,
@@ -67,7 +67,7 @@ pub struct ListArgs {
     #[arg(value_name = "NAME")]
     pub name: Option<Repository>,
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: ListOutputArgs,
 }
 
 /// Delete a tag, a manifest or a repository.
@@ -189,13 +189,14 @@ pub(super) fn run_list(args: &ListArgs, context: &Context) -> anyhow::Result<Exi
     if let Some(name) = &args.name {
         repositories.retain(|repository| repository.name == *name);
     }
-    print_report(
+    print_list(
         &context.printer,
         args.output.output,
         &repositories,
+        |repositories| repositories.iter().flat_map(names_of).collect(),
         |repositories| match &args.name {
             Some(name) if repositories.is_empty() => format!("there is no repository `{name}`"),
-            _ => render_list(repositories),
+            _ => render_list(repositories, args.output.table_form()),
         },
     )?;
     Ok(if args.name.is_some() && repositories.is_empty() {
@@ -205,7 +206,16 @@ pub(super) fn run_list(args: &ListArgs, context: &Context) -> anyhow::Result<Exi
     })
 }
 
-fn render_list(repositories: &[ListedRepository]) -> String {
+/// Returns the names by which `rm` takes the images; that of the repository, if it has no tag.
+fn names_of(repository: &ListedRepository) -> Vec<String> {
+    let name = &repository.name;
+    match repository.tags.is_empty() {
+        true => vec![name.to_string()],
+        false => repository.tags.iter().map(|(tag, _)| format!("{name}:{tag}")).collect(),
+    }
+}
+
+fn render_list(repositories: &[ListedRepository], form: TableForm) -> String {
     let mut table = Table::new(&["REPOSITORY", "TAG", "DIGEST", "REPOSITORY BYTES"]);
     for repository in repositories {
         for (tag, digest) in &repository.tags {
@@ -225,7 +235,7 @@ fn render_list(repositories: &[ListedRepository]) -> String {
             ]);
         }
     }
-    table.render(stdout_width())
+    table.render_as(form)
 }
 
 pub(super) fn run_remove(args: &RegistryRemoveArgs, context: &Context) -> anyhow::Result<ExitStatus> {
