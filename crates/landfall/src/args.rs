@@ -12,7 +12,7 @@ use landfall_core::reference::RegistryHost;
 use landfall_core::settings::TokenServer;
 use landfall_oci::client::Timeouts;
 
-use crate::output::printer::{Verbosity, stdout_width};
+use crate::output::printer::{ColorChoice, Verbosity, stdout_width};
 use crate::output::progress::ProgressMode;
 use crate::output::structured::{ListFormat, OutputFormat};
 use crate::output::table::TableForm;
@@ -32,6 +32,16 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub progress: ProgressMode,
+    /// Colours of text for people.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        help_heading = "Global options"
+    )]
+    pub color: ColorChoice,
     /// Write more to stderr: reasons, and each blob.
     #[arg(
         short,

@@ -12,7 +12,7 @@ use landfall_host::inputs::{load_input, read_input};
 use crate::args::{CompatWith, InputArgs, ValueArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::output::printer::{Verbosity, stderr_may_be_coloured};
+use crate::output::printer::Verbosity;
 
 /// Name of stdin in messages.
 const STDIN_NAME: &str = "<stdin>";
@@ -43,7 +43,8 @@ impl CheckedInputs {
                 .cloned(),
         );
         if !shown.is_empty() {
-            context.printer.problem(render_text(&shown, stderr_may_be_coloured()));
+            let text = render_text(&shown, context.printer.colors_messages());
+            context.printer.problem(text);
         }
     }
 

@@ -79,7 +79,7 @@ pub struct DemoArgs {
 
 pub(crate) fn run(args: &DemoArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let progress = Progress::new(context.progress, &context.printer);
-    logging::start(LogFormat::Text, progress.log.clone(), "error")?;
+    logging::start(LogFormat::Text, progress.log.clone(), "error", context)?;
     let runtime = runtime::multi_thread(None)?;
     let shutdown = CancellationToken::new();
     let demonstration = demonstrate(args, context, &progress, &shutdown);
