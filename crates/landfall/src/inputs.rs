@@ -100,6 +100,15 @@ pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<CheckedInputs> {
     Ok(LoadedInputs::load(args)?.check())
 }
 
+/// Says that no image is known, if no profile is named.
+pub(crate) fn note_missing_profile(args: &InputArgs, context: &Context) {
+    if args.profiles.is_empty() {
+        context
+            .printer
+            .note("no profile is named, and so no image is known: name one with `--profile`");
+    }
+}
+
 /// Input files with the findings about their values for templates.
 #[derive(Debug)]
 pub(crate) struct LoadedInputs {

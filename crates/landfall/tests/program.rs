@@ -146,3 +146,13 @@ fn colours_can_be_forced_and_forbidden_in_a_pipe() {
         assert_eq!(text.contains('\u{1b}'), expected, "{arguments:?} {variable:?}:\n{text}");
     }
 }
+
+#[test]
+fn commands_about_images_say_that_a_profile_is_lacking() {
+    for command in ["plan", "images", "check", "push"] {
+        let output = run(&[command, "--user-data", "examples/user-data-single.yaml"]);
+        let note = "no profile is named, and so no image is known: name one with `--profile`\n";
+        let messages = String::from_utf8_lossy(&output.stderr);
+        assert!(messages.contains(note), "{command}: {messages}");
+    }
+}

@@ -20,6 +20,7 @@ use crate::args::{AccessArgs, HostBundleArgs, ListOutputArgs, RequiredInputArgs}
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::host_bundles::{HostBundles, load_settings_with_bundles};
+use crate::inputs::note_missing_profile;
 use crate::interrupt::run_until_signalled;
 use crate::output::digest::short_digest;
 use crate::output::failures::{FailedImage, render_failures};
@@ -63,6 +64,7 @@ pub struct CheckArgs {
 pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let (checked, bundles) = load_settings_with_bundles(&args.inputs, &args.bundles, context)?;
     checked.print_findings(context);
+    note_missing_profile(&args.inputs, context);
     let settings = checked.complete_settings()?;
     let runtime = runtime::current_thread()?;
     let options = CopyOptions::new(args.concurrency);

@@ -6,7 +6,7 @@ use landfall_core::report::{ImagesReport, images_report};
 use crate::args::{ListOutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::load_settings;
+use crate::inputs::{load_settings, note_missing_profile};
 use crate::output::structured::print_list;
 use crate::output::table::{Table, TableForm};
 
@@ -26,6 +26,7 @@ pub struct ImagesArgs {
 pub(crate) fn run(args: &ImagesArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
     checked.print_findings(context);
+    note_missing_profile(&args.inputs, context);
     if let Some(settings) = &checked.settings {
         print_list(
             &context.printer,

@@ -11,6 +11,7 @@ use crate::args::{HostBundleArgs, ListOutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::host_bundles::load_settings_with_bundles;
+use crate::inputs::note_missing_profile;
 use crate::output::structured::print_list;
 use crate::output::table::{Table, TableForm};
 
@@ -33,6 +34,7 @@ pub struct PlanArgs {
 pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let (checked, bundles) = load_settings_with_bundles(&args.inputs, &args.bundles, context)?;
     checked.print_findings(context);
+    note_missing_profile(&args.inputs, context);
     if let Some(settings) = &checked.settings {
         let resolver = bundles.resolver(settings);
         let report = plan_report(&resolver, &plan_images(settings, &resolver));

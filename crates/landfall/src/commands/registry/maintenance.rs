@@ -17,6 +17,7 @@ use crate::commands::registry::directories::find_registry;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::stdout_width;
+use crate::output::size::bytes;
 use crate::output::structured::{print_list, print_report};
 use crate::output::table::{Table, TableForm};
 
@@ -128,8 +129,11 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
         bytes: deleted.bytes,
     };
     print_report(&context.printer, args.output.output, &collected, |collected| {
-        let (files, bytes) = (counted(collected.deleted, "file"), counted(collected.bytes, "byte"));
-        format!("{files} deleted, {bytes}")
+        format!(
+            "{} deleted, {}",
+            counted(collected.deleted, "file"),
+            bytes(collected.bytes)
+        )
     })?;
     Ok(ExitStatus::Done)
 }
@@ -162,8 +166,7 @@ fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) ->
 }
 
 fn render_verification(found: &Verification) -> String {
-    let (blobs, bytes) = (counted(found.blobs, "blob"), counted(found.bytes, "byte"));
-    let mut lines = vec![format!("{blobs} read, {bytes}")];
+    let mut lines = vec![format!("{} read, {}", counted(found.blobs, "blob"), bytes(found.bytes))];
     lines.extend(found.damaged.iter().map(|digest| {
         format!("damaged: `{digest}`; delete it with `--delete-damaged` and push an image that has it again")
     }));
@@ -216,14 +219,14 @@ fn names_of(repository: &ListedRepository) -> Vec<String> {
 }
 
 fn render_list(repositories: &[ListedRepository], form: TableForm) -> String {
-    let mut table = Table::new(&["REPOSITORY", "TAG", "DIGEST", "REPOSITORY BYTES"]);
+    let mut table = Table::new(&["REPOSITORY", "TAG", "DIGEST", "REPOSITORY SIZE"]);
     for repository in repositories {
         for (tag, digest) in &repository.tags {
             table.row([
                 repository.name.to_string(),
                 tag.clone(),
                 digest.to_string(),
-                repository.bytes.to_string(),
+                bytes(repository.bytes),
             ]);
         }
         if repository.tags.is_empty() {
@@ -231,7 +234,7 @@ fn render_list(repositories: &[ListedRepository], form: TableForm) -> String {
                 repository.name.to_string(),
                 "-".to_owned(),
                 format!("{} without a tag", repository.untagged),
-                repository.bytes.to_string(),
+                bytes(repository.bytes),
             ]);
         }
     }
@@ -328,19 +331,15 @@ pub(super) fn run_stats(args: &StatsArgs, context: &Context) -> anyhow::Result<E
 }
 
 fn render_stats(stats: &RegistryStats) -> String {
-    let mut table = Table::new(&["WHAT", "HOW MANY", "BYTES"]);
+    let mut table = Table::new(&["WHAT", "HOW MANY", "SIZE"]);
     let count = |count: usize| count.to_string();
     table.row(["repositories".to_owned(), count(stats.repositories), String::new()]);
     table.row(["tags".to_owned(), count(stats.tags), String::new()]);
     table.row(["manifests".to_owned(), count(stats.manifests), String::new()]);
-    table.row(["blobs".to_owned(), count(stats.blobs), stats.blob_bytes.to_string()]);
-    table.row([
-        "unfinished".to_owned(),
-        String::new(),
-        stats.unfinished_bytes.to_string(),
-    ]);
-    table.row(["free".to_owned(), String::new(), stats.free_bytes.to_string()]);
-    table.row(["disk".to_owned(), String::new(), stats.disk_bytes.to_string()]);
+    table.row(["blobs".to_owned(), count(stats.blobs), bytes(stats.blob_bytes)]);
+    table.row(["unfinished".to_owned(), String::new(), bytes(stats.unfinished_bytes)]);
+    table.row(["free".to_owned(), String::new(), bytes(stats.free_bytes)]);
+    table.row(["disk".to_owned(), String::new(), bytes(stats.disk_bytes)]);
     table.render(stdout_width())
 }
 
