@@ -366,3 +366,16 @@ fn names_are_listed_one_a_line_and_headings_can_be_left_out() {
     docker.io/library/nginx:latest  addon  a  declared  <stdin>:2
     ");
 }
+
+#[test]
+fn images_of_a_profile_in_json_are_told_apart_by_their_keys() {
+    let profile = r#"{"metadata": {"name": "shop"}, "spec": {"template": {"packs": [{"name": "till", "layer": "addon",
+        "values": "pack:\n  content:\n    images:\n      - image: nginx:1.27\n      - image: redis:7\n"}]}}}"#;
+    insta::assert_snapshot!(shown(&run_with_stdin(&["images", "--profile", "-"], profile)), @r"
+    status 0
+    --- stdout
+    IMAGE                         LAYER  PACK  FINDING   WRITTEN AT
+    docker.io/library/nginx:1.27  addon  till  declared  <stdin>:2 packs[till].values.pack.content.images[0].image
+    docker.io/library/redis:7     addon  till  declared  <stdin>:2 packs[till].values.pack.content.images[1].image
+    ");
+}

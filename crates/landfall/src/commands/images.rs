@@ -1,7 +1,8 @@
 //! `landfall images`: lists the images that the profiles need.
 
 use clap::Args;
-use landfall_core::report::{ImagesReport, images_report};
+use landfall_core::diagnostic::Location;
+use landfall_core::report::{ImageRow, ImagesReport, images_report};
 
 use crate::args::{ListOutputArgs, RequiredInputArgs};
 use crate::context::Context;
@@ -39,6 +40,17 @@ pub(crate) fn run(args: &ImagesArgs, context: &Context) -> anyhow::Result<ExitSt
     Ok(checked.status())
 }
 
+/// Returns the file and the line of an image. A line of several images is told apart by the key: in a profile in JSON, all
+/// values of a pack are one line.
+fn place(image: &ImageRow, report: &ImagesReport) -> String {
+    let Location { file, line, key, .. } = &image.location;
+    let is_same = |other: &&ImageRow| (&other.location.file, other.location.line) == (file, *line);
+    match report.images.iter().filter(is_same).count() {
+        0 | 1 => format!("{file}:{line}"),
+        _ => format!("{file}:{line} {key}"),
+    }
+}
+
 fn render_images(report: &ImagesReport, form: TableForm) -> String {
     let mut table = Table::new(&["IMAGE", "LAYER", "PACK", "FINDING", "WRITTEN AT"]);
     for image in &report.images {
@@ -47,7 +59,7 @@ fn render_images(report: &ImagesReport, form: TableForm) -> String {
             image.layer.clone(),
             image.pack.clone(),
             format!("{:?}", image.finding).to_lowercase(),
-            format!("{}:{}", image.location.file, image.location.line),
+            place(image, report),
         ]);
     }
     let mut text = table.render_as(form);
