@@ -138,7 +138,7 @@ impl Printer {
     /// # Errors
     /// As [`Printer::data`].
     pub fn redraw<'a>(&self, lines: impl Iterator<Item = &'a str>, screen: &Screen) -> anyhow::Result<()> {
-        self.exact_data(&render_screen(lines.collect(), screen.rows))
+        self.exact_data(&render_screen(&lines.collect::<Vec<_>>(), *screen))
     }
 
     /// Prints a result on stderr, unless `--quiet`.
@@ -185,12 +185,24 @@ pub fn stdout_screen() -> Option<Screen> {
     })
 }
 
-/// Renders lines for a terminal with this number of rows, from its first row on (ECMA-48: CUP, EL, ED). Each line clears
-/// the rest of its row, so that nothing flickers.
-fn render_screen(lines: Vec<&str>, rows: usize) -> String {
+/// Renders lines for a terminal, from its first row on (ECMA-48: CUP, EL, ED). Each line clears the rest of its row, so that
+/// nothing flickers. The terminal wraps a long line into several rows.
+fn render_screen(lines: &[&str], screen: Screen) -> String {
+    let rows_of = |line: &str| line.chars().count().div_ceil(screen.columns).max(1);
+    let fitting = |room: usize| {
+        let mut used = 0;
+        let fits = |line: &&&str| {
+            used += rows_of(line);
+            used <= room
+        };
+        lines.iter().take_while(fits).count()
+    };
     // The cursor stays in a row of its own.
-    let room = rows - 1;
-    let shown = if lines.len() > room { room - 1 } else { lines.len() };
+    let room = screen.rows - 1;
+    let shown = match fitting(room) {
+        all if all == lines.len() => all,
+        _ => fitting(room - 1),
+    };
     let mut text = "\x1b[H".to_owned();
     for line in &lines[..shown] {
         text.push_str(line);
@@ -251,12 +263,18 @@ mod tests {
 
     #[test]
     fn lines_below_the_last_row_are_counted() {
+        let screen = |rows| Screen { columns: 4, rows };
         for (rows, expected) in [
             (4, "\x1b[Ha\x1b[K\nb\x1b[K\nc\x1b[K\n\x1b[J"),
             (3, "\x1b[Ha\x1b[K\n… 2 more lines\x1b[K\n\x1b[J"),
             (2, "\x1b[H… 3 more lines\x1b[K\n\x1b[J"),
         ] {
-            assert_eq!(render_screen(vec!["a", "b", "c"], rows), expected, "{rows} rows");
+            assert_eq!(render_screen(&["a", "b", "c"], screen(rows)), expected, "{rows} rows");
         }
+        assert_eq!(
+            render_screen(&["a", "of nine.", "c"], screen(4)),
+            "\x1b[Ha\x1b[K\n… 2 more lines\x1b[K\n\x1b[J",
+            "the second line has two rows"
+        );
     }
 }
