@@ -33,13 +33,18 @@ fn write_events(directory: &Path) {
     for (number, (kind, reason, subject, message)) in (1..).zip(events) {
         let event = Event {
             sequence: number,
-            time: Timestamp::new(1_769_846_400 + i64::try_from(number).unwrap() * 60, 123_456_789).unwrap(),
+            time: Timestamp::new(
+                1_769_846_400 + i64::try_from(number).expect("a small number") * 60,
+                123_456_789,
+            )
+            .expect("a time of our era"),
             kind,
             reason,
             subject: subject.to_owned(),
             message: message.to_owned(),
         };
-        writeln!(lines, "{}", serde_json::to_string(&event).unwrap()).unwrap();
+        writeln!(lines, "{}", serde_json::to_string(&event).expect("an event is JSON"))
+            .expect("a string takes everything");
     }
     std::fs::write(directory.join("events.jsonl"), lines).expect("our own file");
 }
@@ -112,7 +117,11 @@ fn watched_status_is_a_line_for_each_change_until_a_signal_ends_it() {
     let mut write = |phase| {
         status.phase = phase;
         status.images.insert(format!("{phase}"), Default::default());
-        std::fs::write(directory.path().join("new"), serde_json::to_vec(&status).unwrap()).expect("our own file");
+        std::fs::write(
+            directory.path().join("new"),
+            serde_json::to_vec(&status).expect("a status is JSON"),
+        )
+        .expect("our own file");
         std::fs::rename(directory.path().join("new"), &file).expect("our own file");
     };
     write(Phase::Images);

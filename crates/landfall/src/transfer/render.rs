@@ -115,3 +115,47 @@ fn state_word(state: TransferState, dry_run: bool) -> &'static str {
         TransferState::Stopped => "stopped",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use landfall_core::report::TransferRow;
+
+    use super::*;
+
+    #[test]
+    fn images_of_which_the_reader_was_told_have_no_rows() {
+        let row = |name: &str, state, problem: Option<&str>| TransferRow {
+            source: name.to_owned(),
+            destination: format!("reg/{name}"),
+            state,
+            digest: None,
+            lacking: Vec::new(),
+            referrers: 0,
+            blobs: BlobTally::default(),
+            problem: problem.map(str::to_owned),
+            fix: None,
+        };
+        let rows = vec![
+            row("a:1", TransferState::Copied, None),
+            row("b:1", TransferState::Failed, Some("not found")),
+        ];
+        let report = TransferReport::new(false, rows);
+        let render = |has_rows| render_transfer(&report, TransferForm { width: None, has_rows });
+        insta::assert_snapshot!(render(true), @r"
+        STATE   FROM  TO       MOVED  MOUNTED  THERE
+        copied  a:1   reg/a:1  0 B    0 B      0 B
+        failed  b:1   reg/b:1  0 B    0 B      0 B
+
+        failed: reg/b:1
+          why: not found
+
+        2 images: 1 copied, 0 unchanged, 1 failed; 0 B moved, 0 B mounted, 0 B there already
+        ");
+        insta::assert_snapshot!(render(false), @r"
+        failed: reg/b:1
+          why: not found
+
+        2 images: 1 copied, 0 unchanged, 1 failed; 0 B moved, 0 B mounted, 0 B there already
+        ");
+    }
+}

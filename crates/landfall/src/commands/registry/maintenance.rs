@@ -214,7 +214,7 @@ fn names_of(repository: &ListedRepository) -> Vec<String> {
     let name = &repository.name;
     match repository.tags.is_empty() {
         true => vec![name.to_string()],
-        false => repository.tags.iter().map(|(tag, _)| format!("{name}:{tag}")).collect(),
+        false => repository.tags.keys().map(|tag| format!("{name}:{tag}")).collect(),
     }
 }
 
