@@ -270,7 +270,7 @@ fn reports_are_json(topology: &Topology) {
         .succeeded()
         .stdout();
     let events: Value = serde_json::from_str(&events).unwrap();
-    let phases: Vec<&str> = events
+    let phases: Vec<&str> = events["events"]
         .as_array()
         .unwrap()
         .iter()

@@ -1,7 +1,7 @@
 //! Errors that an operator reads when a registry fails: one error that names the image, the registry and the
 //! key to fix, and no secret.
 
-use landfall_core::status::{Event, EventKind};
+use landfall_core::status::{EventKind, EventList};
 use landfall_tests_interop::agent::{LandfallAgent, run_landfall};
 use landfall_tests_interop::canary_secrets::{KUBELET_LOGINS, LAST_GOOD, leaking_files, leaks};
 use landfall_tests_interop::docker_registry::Account;
@@ -78,8 +78,11 @@ fn warnings(topology: &Topology) -> Vec<String> {
     let events = run_landfall(&["events", "--state-dir", state.as_str(), "-o", "json"])
         .succeeded()
         .stdout();
-    let events: Vec<Event> = serde_json::from_str(&events).expect("events are JSON");
-    let warnings = events.into_iter().filter(|event| event.kind == EventKind::Warning);
+    let events: EventList = serde_json::from_str(&events).expect("events are JSON");
+    let warnings = events
+        .events
+        .into_iter()
+        .filter(|event| event.kind == EventKind::Warning);
     warnings
         .map(|event| format!("{:?} {}", event.reason, event.subject))
         .collect()

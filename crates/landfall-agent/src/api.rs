@@ -14,9 +14,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use landfall_core::status::{AgentStatus, Event};
+use landfall_core::status::{AgentStatus, EventList};
 use landfall_oci::store::disk_space::DiskSpace;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -101,20 +101,9 @@ struct EventsQuery {
     since: u64,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct EventList {
-    api_version: &'static str,
-    events: Vec<Event>,
-}
-
 async fn events(State(state): State<ApiState>, Query(query): Query<EventsQuery>) -> Response {
     match state.events.since(query.since).await {
-        Ok(events) => Json(EventList {
-            api_version: landfall_core::status::API_VERSION,
-            events,
-        })
-        .into_response(),
+        Ok(events) => Json(EventList::new(events)).into_response(),
         Err(error) => Problem::internal("cannot read the events", &error_line(&error)).into_response(),
     }
 }
@@ -211,7 +200,7 @@ mod tests {
         let (code, body) = call(&state, "/api/v1/events?since=1").await;
         assert_eq!(code, StatusCode::OK);
         insta::with_settings!({filters => vec![(r#""time":"[^"]+""#, r#""time":"…""#)]}, {
-            insta::assert_snapshot!(body, @r#"{"apiVersion":"landfall.dev/v1alpha1","events":[{"sequence":2,"time":"…","kind":"Normal","reason":"ImageStored","subject":"b","message":"stored"}]}"#);
+            insta::assert_snapshot!(body, @r#"{"apiVersion":"landfall.dev/v1alpha1","kind":"EventList","events":[{"sequence":2,"time":"…","kind":"Normal","reason":"ImageStored","subject":"b","message":"stored"}]}"#);
         });
     }
 

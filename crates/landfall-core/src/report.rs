@@ -24,7 +24,7 @@ use crate::pod_image::LeftAlone;
 use crate::reference::ImageReference;
 use crate::resolve::{Candidate, CandidateKind, Resolver};
 use crate::settings::{Finding, ImageRole, ProfileImage, ProfileName, RegistryRole, Settings, Unknown};
-use crate::status::{AgentStatus, Event, MirrorFilesStatus, ProgressEvent};
+use crate::status::{AgentStatus, EventList, MirrorFilesStatus, ProgressEvent};
 
 pub use bundle::{
     BundleChange, BundleDamageRow, BundleDiffReport, BundleImageRow, BundleNeed, BundleReport, BundleRoom,
@@ -440,7 +440,7 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 18] {
         ("bundle-upload", schema_of::<BundleUploadReport>()),
         ("stages", schema_of::<StagesReport>()),
         ("status", schema_of::<AgentStatus>()),
-        ("events", schema_of::<Vec<Event>>()),
+        ("events", schema_of::<EventList>()),
         ("progress", schema_of::<ProgressEvent>()),
         ("reload", schema_of::<ReloadReport>()),
         ("uninstall", schema_of::<UninstallReport>()),

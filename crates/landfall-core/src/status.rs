@@ -1,5 +1,6 @@
 //! Types of status, events and progress. API, command line, UI and disk use the same types.
 
+mod selection;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::hostconf::containerd_config::{MirrorReading, ReadingState};
 use crate::hostconf::kubelet_plugin::LoginState;
 use crate::hostconf::kubelet_pulls::PreloadRefusal;
 
+pub use selection::{EventList, EventSelection, Since};
 pub use tally::TransferTally;
 
 /// The agent's phases, in order.
@@ -219,7 +221,7 @@ pub struct BundleStatus {
     pub receipt: Option<String>,
 }
 
-/// The version of [`AgentStatus`] and [`Event`] as JSON.
+/// The version of [`AgentStatus`] and [`EventList`] as JSON.
 pub const API_VERSION: &str = "landfall.dev/v1alpha1";
 
 impl AgentStatus {
@@ -534,6 +536,13 @@ pub enum EventReason {
     BundleUploaded,
     /// Nobody went on with an upload, and its ranges are deleted.
     UploadAbandoned,
+}
+
+impl fmt::Display for EventKind {
+    /// Writes the serialised name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 impl fmt::Display for EventReason {

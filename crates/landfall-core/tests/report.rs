@@ -20,7 +20,7 @@ use landfall_core::report::{
 };
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::{ImageRole, RegistryRole, Settings, Unknowns};
-use landfall_core::status::{AgentStatus, Event, EventKind, EventReason};
+use landfall_core::status::{AgentStatus, Event, EventKind, EventList, EventReason};
 use serde::Serialize;
 
 fn edge() -> Settings {
@@ -355,7 +355,7 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         ),
         ("stages", to_json(&StagesReport::new("boot", "/", false, vec![step]))),
         ("status", to_json(&AgentStatus::starting(Timestamp::UNIX_EPOCH))),
-        ("events", to_json(&[event])),
+        ("events", to_json(&EventList::new(vec![event]))),
     ];
     for ((command, report), (of_command, schema)) in reports.into_iter().zip(schemas()) {
         assert_eq!(command, of_command);

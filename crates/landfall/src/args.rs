@@ -12,9 +12,10 @@ use landfall_core::reference::RegistryHost;
 use landfall_core::settings::TokenServer;
 use landfall_oci::client::Timeouts;
 
-use crate::output::printer::Verbosity;
+use crate::output::printer::{ColorChoice, Verbosity, stdout_width};
 use crate::output::progress::ProgressMode;
-use crate::output::structured::OutputFormat;
+use crate::output::structured::{ListFormat, OutputFormat};
+use crate::output::table::TableForm;
 use crate::quantity;
 use crate::registries::RegistryAccess;
 
@@ -31,6 +32,16 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub progress: ProgressMode,
+    /// Colours of text for people.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        help_heading = "Global options"
+    )]
+    pub color: ColorChoice,
     /// Write more to stderr: reasons, and each blob.
     #[arg(
         short,
@@ -253,6 +264,29 @@ pub struct OutputArgs {
     /// Format of the result on stdout.
     #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT", default_value_t)]
     pub output: OutputFormat,
+}
+
+/// `-o` and the form of the table, for every command that lists things with names.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ListOutputArgs {
+    /// Format of the result on stdout.
+    #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: ListFormat,
+    /// Write each row of the table on one line, and shorten nothing, also on a terminal.
+    #[arg(long)]
+    pub wide: bool,
+    /// Leave out the headings of the table.
+    #[arg(long)]
+    pub no_headers: bool,
+}
+
+impl ListOutputArgs {
+    pub(crate) fn table_form(&self) -> TableForm {
+        TableForm {
+            width: if self.wide { None } else { stdout_width() },
+            has_headings: !self.no_headers,
+        }
+    }
 }
 
 /// State directory of the agent on this host.

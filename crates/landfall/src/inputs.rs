@@ -12,7 +12,7 @@ use landfall_host::inputs::{load_input, read_input};
 use crate::args::{CompatWith, InputArgs, ValueArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::output::printer::{Verbosity, stderr_may_be_coloured};
+use crate::output::printer::Verbosity;
 
 /// Name of stdin in messages.
 const STDIN_NAME: &str = "<stdin>";
@@ -43,7 +43,8 @@ impl CheckedInputs {
                 .cloned(),
         );
         if !shown.is_empty() {
-            context.printer.problem(render_text(&shown, stderr_may_be_coloured()));
+            let text = render_text(&shown, context.printer.colors_messages());
+            context.printer.problem(text);
         }
     }
 
@@ -97,6 +98,15 @@ impl CheckedInputs {
 /// If a file cannot be read or is not UTF-8, or a `--set` is not `key=value`.
 pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<CheckedInputs> {
     Ok(LoadedInputs::load(args)?.check())
+}
+
+/// Says that no image is known, if no profile is named.
+pub(crate) fn note_missing_profile(args: &InputArgs, context: &Context) {
+    if args.profiles.is_empty() {
+        context
+            .printer
+            .note("no profile is named, and so no image is known: name one with `--profile`");
+    }
 }
 
 /// Input files with the findings about their values for templates.

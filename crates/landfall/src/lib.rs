@@ -38,7 +38,7 @@ use crate::output::printer::{Printer, ReaderGone};
 #[must_use]
 pub fn run(cli: Cli) -> ExitStatus {
     let context = Context {
-        printer: Printer::new(cli.global.verbosity()),
+        printer: Printer::new(cli.global.verbosity(), cli.global.color),
         progress: cli.global.progress,
     };
     match cli.command.run(&context) {

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use crate::context::Context;
-use crate::output::printer::{Verbosity, stderr_may_be_coloured};
+use crate::output::printer::Verbosity;
 use crate::output::progress::{LogWriter, ProgressMode};
 
 /// Environment variable with the filter, e.g. `debug` or `landfall_oci=trace,info`.
@@ -37,14 +37,19 @@ pub(crate) fn start_service(format: LogFormat, writer: LogWriter, context: &Cont
         ProgressMode::Json => LogFormat::Json,
         ProgressMode::Auto | ProgressMode::Plain | ProgressMode::None => format,
     };
-    start(format, writer, default_filter)
+    start(format, writer, default_filter, context)
 }
 
 /// Starts logging to stderr. `LANDFALL_LOG` overrides `default_filter`.
 ///
 /// # Errors
 /// If the filter in the environment is invalid, or logging was started before.
-pub(crate) fn start(format: LogFormat, writer: LogWriter, default_filter: &str) -> anyhow::Result<()> {
+pub(crate) fn start(
+    format: LogFormat,
+    writer: LogWriter,
+    default_filter: &str,
+    context: &Context,
+) -> anyhow::Result<()> {
     let filter = match std::env::var(FILTER_VARIABLE) {
         Ok(filter) => filter
             .parse()
@@ -53,7 +58,7 @@ pub(crate) fn start(format: LogFormat, writer: LogWriter, default_filter: &str) 
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(stderr_may_be_coloured())
+        .with_ansi(context.printer.colors_messages())
         .with_writer(Mutex::new(writer));
     let started = match format {
         LogFormat::Text => subscriber.try_init(),

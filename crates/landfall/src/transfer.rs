@@ -25,7 +25,7 @@ use crate::registries::RegistryAccess;
 use crate::runtime;
 use crate::transfer::fix::find_fix;
 use crate::transfer::options::TransferOptions;
-use crate::transfer::render::render_transfer;
+use crate::transfer::render::{TransferForm, render_transfer};
 
 /// One image to copy. `opened` holds the error if an end cannot be opened.
 pub(crate) struct Transfer {
@@ -60,14 +60,20 @@ pub(crate) fn run_transfers(
     let progress = Progress::new(context.progress, &context.printer);
     let moving = async { Ok(transfer(transfers, options, &progress).await) };
     let report = runtime.block_on(run_until_signalled(moving, &options.copy.cancel));
+    let told = progress.shows_bars();
     drop(progress);
-    let (report, width) = (report?, stdout_width());
+    let report = report?;
+    let form = TransferForm {
+        width: stdout_width(),
+        // The lines about each image are on the screen.
+        has_rows: !(told && stdout_width().is_some() && !options.dry_run),
+    };
     let printer = match options.image_to_stdout {
         true => context.printer.to_stderr(),
         false => context.printer.clone(),
     };
     print_report(&printer, options.output, &report, |report| {
-        render_transfer(report, width)
+        render_transfer(report, form)
     })?;
     Ok(match (report.summary.stopped, report.summary.failed) {
         (0, 0) => ExitStatus::Done,

@@ -351,3 +351,31 @@ fn a_fixed_profile_has_nothing_to_fix() {
     assert_eq!(String::from_utf8_lossy(&again.stdout), text);
     assert_eq!(String::from_utf8_lossy(&again.stderr), "`<stdin>`: nothing to fix\n");
 }
+
+#[test]
+fn names_are_listed_one_a_line_and_headings_can_be_left_out() {
+    let profile = "metadata: {name: p}\nspec: {packs: [{name: a, layer: addon, values: 'pack: {content: {images: [{image: nginx}]}}'}]}\n";
+    for command in ["images", "plan"] {
+        let output = run_with_stdin(&[command, "--profile", "-", "-o", "name"], profile);
+        assert_eq!(shown(&output), "status 0\n--- stdout\ndocker.io/library/nginx:latest\n");
+    }
+    let output = run_with_stdin(&["images", "--profile", "-", "--no-headers", "--wide"], profile);
+    insta::assert_snapshot!(shown(&output), @r"
+    status 0
+    --- stdout
+    docker.io/library/nginx:latest  addon  a  declared  <stdin>:2
+    ");
+}
+
+#[test]
+fn images_of_a_profile_in_json_are_told_apart_by_their_keys() {
+    let profile = r#"{"metadata": {"name": "shop"}, "spec": {"template": {"packs": [{"name": "till", "layer": "addon",
+        "values": "pack:\n  content:\n    images:\n      - image: nginx:1.27\n      - image: redis:7\n"}]}}}"#;
+    insta::assert_snapshot!(shown(&run_with_stdin(&["images", "--profile", "-"], profile)), @r"
+    status 0
+    --- stdout
+    IMAGE                         LAYER  PACK  FINDING   WRITTEN AT
+    docker.io/library/nginx:1.27  addon  till  declared  <stdin>:2 packs[till].values.pack.content.images[0].image
+    docker.io/library/redis:7     addon  till  declared  <stdin>:2 packs[till].values.pack.content.images[1].image
+    ");
+}

@@ -124,3 +124,35 @@ fn events_without_an_agent_are_a_no() {
     no agent ever ran with the state directory `/nowhere`
     ");
 }
+
+#[test]
+fn colours_can_be_forced_and_forbidden_in_a_pipe() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("user-data.yaml");
+    std::fs::write(&file, "#cloud-config\nlandfall: {concurrency: 0}\n").expect("the user-data");
+    let file = file.to_str().expect("a UTF-8 path");
+    for (arguments, variable, expected) in [
+        (&[][..], ("TERM", "xterm"), false),
+        (&[], ("FORCE_COLOR", "1"), true),
+        (&["--color", "always"], ("NO_COLOR", "1"), true),
+        (&["--color", "never"], ("CLICOLOR_FORCE", "1"), false),
+    ] {
+        let arguments = [&["validate", "--user-data", file], arguments].concat();
+        let output = landfall(&arguments)
+            .env(variable.0, variable.1)
+            .output()
+            .expect("the program starts");
+        let text = shown(&output);
+        assert_eq!(text.contains('\u{1b}'), expected, "{arguments:?} {variable:?}:\n{text}");
+    }
+}
+
+#[test]
+fn commands_about_images_say_that_a_profile_is_lacking() {
+    for command in ["plan", "images", "check", "push"] {
+        let output = run(&[command, "--user-data", "examples/user-data-single.yaml"]);
+        let note = "no profile is named, and so no image is known: name one with `--profile`\n";
+        let messages = String::from_utf8_lossy(&output.stderr);
+        assert!(messages.contains(note), "{command}: {messages}");
+    }
+}

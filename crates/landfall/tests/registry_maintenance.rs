@@ -74,9 +74,9 @@ fn a_registry_is_cared_for_while_it_is_served() {
     insta::assert_snapshot!(fixture.maintain("ls", &[]), @r"
     status 0
     --- stdout
-    REPOSITORY  TAG  DIGEST                                                                   REPOSITORY BYTES
-    team/app    v1   sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2  88
-    team/app    v2   sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2  88
+    REPOSITORY  TAG  DIGEST                                                                   REPOSITORY SIZE
+    team/app    v1   sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2  88 B
+    team/app    v2   sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2  88 B
     ");
     insta::assert_snapshot!(fixture.maintain("rm", &["team/app:v1"]), @r"
     status 0
@@ -114,7 +114,7 @@ fn a_registry_is_cared_for_while_it_is_served() {
     insta::assert_snapshot!(fixture.maintain("gc", &["--grace", "0"]), @r"
     status 0
     --- stdout
-    0 files deleted, 0 bytes
+    0 files deleted, 0 B
     ");
     insta::assert_snapshot!(fixture.maintain("rm", &["team/app"]), @r"
     status 0
@@ -141,7 +141,7 @@ fn a_damaged_manifest_is_pushed_anew_after_it_was_deleted() {
     insta::assert_snapshot!(fixture.maintain("verify", &["--delete-damaged"]), @r"
     status 1
     --- stdout
-    1 blob read, 88 bytes
+    1 blob read, 88 B
     damaged: `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`; delete it with `--delete-damaged` and push an image that has it again
     --- stderr
     deleted `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`
@@ -159,7 +159,7 @@ fn a_damaged_manifest_is_pushed_anew_after_it_was_deleted() {
     insta::assert_snapshot!(fixture.maintain("verify", &[]), @r"
     status 0
     --- stdout
-    1 blob read, 88 bytes
+    1 blob read, 88 B
     ");
 }
 
@@ -189,7 +189,7 @@ fn a_registry_is_cared_for_when_it_is_not_served() {
     insta::assert_snapshot!(fixture.maintain("gc", &["--grace", "0"]), @r"
     status 0
     --- stdout
-    1 file deleted, 88 bytes
+    1 file deleted, 88 B
     ");
 }
 
@@ -213,7 +213,7 @@ fn the_registry_of_an_agent_is_found_by_its_state_directory() {
     for root in [&state, &state.join("store")] {
         let root = root.to_str().expect("a UTF-8 path");
         let deleted = run(&["registry", "gc", "--root", root, "--grace", "0"]);
-        assert_eq!(deleted.stdout, b"0 files deleted, 0 bytes\n");
+        assert_eq!(deleted.stdout, b"0 files deleted, 0 B\n");
         assert!(String::from_utf8_lossy(&run(&["registry", "ls", "--root", root]).stdout).contains("v2"));
     }
 }

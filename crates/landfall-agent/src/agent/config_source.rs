@@ -135,7 +135,30 @@ fn summarize_errors(diagnostics: &Diagnostics) -> String {
         place.file, place.line, place.column, first.message, first.code
     );
     if errors > 1 {
-        text.push_str(&format!(", and {} more", errors - 1));
+        text.push_str(&format!(", and {} more, which `landfall validate` lists", errors - 1));
     }
     line_with_hint(text, first.hint())
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_core::config::Inputs;
+    use landfall_core::diagnostic::NamedText;
+
+    use super::*;
+
+    #[test]
+    fn several_errors_are_counted_with_the_command_that_lists_them() {
+        let summary_of = |text: &str| {
+            let (_, diagnostics) = parse_settings(&Inputs {
+                user_data: vec![NamedText::new("user-data", text)],
+                ..Inputs::default()
+            });
+            summarize_errors(&diagnostics)
+        };
+        insta::assert_snapshot!(
+            summary_of("#cloud-config\nlandfall: {concurrency: 0}\n"), @"user-data:2:25: `landfall.concurrency` cannot be 0 (LF0207); hint: write a whole number from 1 to 256");
+        insta::assert_snapshot!(
+            summary_of("#cloud-config\nlandfall: {concurrency: 0, reconcileInterval: x}\n"), @"user-data:2:25: `landfall.concurrency` cannot be 0 (LF0207), and 1 more, which `landfall validate` lists; hint: write a whole number from 1 to 256");
+    }
 }

@@ -17,7 +17,6 @@ use crate::exit::ExitStatus;
 use crate::inputs::{compat_of, load_values};
 use crate::interrupt::run_service;
 use crate::logging::{self, LogFormat};
-use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::Progress;
 use crate::runtime;
 
@@ -65,9 +64,8 @@ pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyho
     logging::start_service(args.log_format, progress.log.clone(), context)?;
     let (values, findings) = load_values(&args.inputs.values)?;
     if findings.has_errors() {
-        context
-            .printer
-            .problem(render_text(&findings, stderr_may_be_coloured()));
+        let text = render_text(&findings, context.printer.colors_messages());
+        context.printer.problem(text);
         return Ok(ExitStatus::AnswerIsNo);
     }
     let mut options = options_of(args)?;

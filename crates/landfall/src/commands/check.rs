@@ -16,17 +16,17 @@ use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 
 use self::query::{FoundImage, query_bundle, query_image};
-use crate::args::{AccessArgs, HostBundleArgs, OutputArgs, RequiredInputArgs};
+use crate::args::{AccessArgs, HostBundleArgs, ListOutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::host_bundles::{HostBundles, load_settings_with_bundles};
+use crate::inputs::note_missing_profile;
 use crate::interrupt::run_until_signalled;
 use crate::output::digest::short_digest;
 use crate::output::failures::{FailedImage, render_failures};
-use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
-use crate::output::structured::print_report;
-use crate::output::table::Table;
+use crate::output::structured::print_list;
+use crate::output::table::{Table, TableForm};
 use crate::registries::{Registries, RegistryAccess};
 use crate::runtime;
 use crate::shell::command_line;
@@ -58,21 +58,25 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub access: AccessArgs,
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: ListOutputArgs,
 }
 
 pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let (checked, bundles) = load_settings_with_bundles(&args.inputs, &args.bundles, context)?;
     checked.print_findings(context);
+    note_missing_profile(&args.inputs, context);
     let settings = checked.complete_settings()?;
     let runtime = runtime::current_thread()?;
     let options = CopyOptions::new(args.concurrency);
     let checking = async { Ok(check(settings, &bundles, args, context, &options).await) };
     let report = runtime.block_on(run_until_signalled(checking, &options.cancel))?;
-    let width = stdout_width();
-    print_report(&context.printer, args.output.output, &report, |report| {
-        render_check(report, width)
-    })?;
+    print_list(
+        &context.printer,
+        args.output.output,
+        &report,
+        |report| report.images.iter().map(|row| row.image.canonical.clone()).collect(),
+        |report| render_check(report, args.output.table_form()),
+    )?;
     if options.cancel.is_cancelled() && report.summary.unknown > 0 {
         return Ok(ExitStatus::Interrupted);
     }
@@ -224,7 +228,7 @@ impl CheckContext<'_> {
     }
 }
 
-fn render_check(report: &CheckReport, width: Option<usize>) -> String {
+fn render_check(report: &CheckReport, form: TableForm) -> String {
     let mut table = Table::new(&["STATE", "IMAGE", "PULLED FROM", "DIGEST"]);
     for row in &report.images {
         table.row([
@@ -237,7 +241,7 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
             row.digest.as_deref().map(short_digest).unwrap_or_default().to_owned(),
         ]);
     }
-    let mut text = table.render(width);
+    let mut text = table.render_as(form);
     let is_stopped = |row: &&CheckRow| row.problem.as_deref() == Some(STOPPED);
     let open = report.images.iter().filter(|row| row.state != CheckState::Present);
     text.push_str(&render_failures(open.filter(|row| !is_stopped(row)).map(|row| {

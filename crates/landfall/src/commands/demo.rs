@@ -46,6 +46,7 @@ use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::printer::{Printer, stdout_width};
 use crate::output::progress::Progress;
+use crate::output::table::TableForm;
 use crate::runtime;
 
 /// Interval at which the demonstration reads the status that the agent keeps on disk.
@@ -78,7 +79,7 @@ pub struct DemoArgs {
 
 pub(crate) fn run(args: &DemoArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let progress = Progress::new(context.progress, &context.printer);
-    logging::start(LogFormat::Text, progress.log.clone(), "error")?;
+    logging::start(LogFormat::Text, progress.log.clone(), "error", context)?;
     let runtime = runtime::multi_thread(None)?;
     let shutdown = CancellationToken::new();
     let demonstration = demonstrate(args, context, &progress, &shutdown);
@@ -265,7 +266,7 @@ fn print_introduction(site: &Site, printer: &Printer) -> anyhow::Result<()> {
     let settings = site.settings()?;
     let resolver = Resolver::new(&settings).offering(site.offered().offers().clone());
     let report = plan_report(&resolver, &plan_images(&settings, &resolver));
-    printer.data(&(render_plan(&report, stdout_width()) + "\n\n"))
+    printer.data(&(render_plan(&report, TableForm::of_width(stdout_width())) + "\n\n"))
 }
 
 /// Runs the agent, and shows its result.

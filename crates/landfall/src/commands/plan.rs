@@ -7,13 +7,13 @@ use landfall_core::resolve::CandidateKind;
 use landfall_core::settings::{Finding, ImageRole};
 use landfall_core::wording::counted;
 
-use crate::args::{HostBundleArgs, OutputArgs, RequiredInputArgs};
+use crate::args::{HostBundleArgs, ListOutputArgs, RequiredInputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::host_bundles::load_settings_with_bundles;
-use crate::output::printer::stdout_width;
-use crate::output::structured::print_report;
-use crate::output::table::Table;
+use crate::inputs::note_missing_profile;
+use crate::output::structured::print_list;
+use crate::output::table::{Table, TableForm};
 
 /// Show the source and the destination of every image.
 ///
@@ -28,18 +28,23 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub bundles: HostBundleArgs,
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: ListOutputArgs,
 }
 
 pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let (checked, bundles) = load_settings_with_bundles(&args.inputs, &args.bundles, context)?;
     checked.print_findings(context);
+    note_missing_profile(&args.inputs, context);
     if let Some(settings) = &checked.settings {
         let resolver = bundles.resolver(settings);
         let report = plan_report(&resolver, &plan_images(settings, &resolver));
-        print_report(&context.printer, args.output.output, &report, |report| {
-            render_plan(report, stdout_width())
-        })?;
+        print_list(
+            &context.printer,
+            args.output.output,
+            &report,
+            |report| report.images.iter().map(|row| row.image.canonical.clone()).collect(),
+            |report| render_plan(report, args.output.table_form()),
+        )?;
     }
     Ok(checked.status())
 }
@@ -48,13 +53,12 @@ pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStat
 const UNKNOWN: &str = "?";
 
 /// Renders the plan for people: a row per image, then the reasons that the rows refer to, then the totals.
-pub(crate) fn render_plan(report: &PlanReport, width: Option<usize>) -> String {
-    let mut reasons: Vec<&str> = Vec::new();
+pub(crate) fn render_plan(report: &PlanReport, form: TableForm) -> String {
     let mut table = Table::new(&["#", "ROLE", "IMAGE", "PULLED FROM", "WHY", "BECOMES"]);
     for (index, row) in report.images.iter().enumerate() {
         let first = row.pull.as_ref().map(|pull| pull.first());
         let (reference, why) = match first {
-            Some(Some(first)) => (first.location(), reason_mark(&mut reasons, &first.why)),
+            Some(Some(first)) => (first.location(), table.note(&first.why)),
             Some(None) => (String::new(), String::new()),
             None => (UNKNOWN.to_owned(), UNKNOWN.to_owned()),
         };
@@ -72,26 +76,12 @@ pub(crate) fn render_plan(report: &PlanReport, width: Option<usize>) -> String {
             becomes,
         ]);
     }
-    let mut text = table.render(width);
-    text.push('\n');
-    for (index, reason) in reasons.iter().enumerate() {
-        text.push_str(&format!("{} {reason}\n", mark(index)));
+    let mut text = table.render_as(form);
+    if !table.has_notes() {
+        text.push('\n');
     }
     text.push_str(&totals(report));
     text
-}
-
-/// Returns the mark of a reason. A few reasons hold for many images, so each is written once, below the table.
-fn reason_mark<'a>(reasons: &mut Vec<&'a str>, why: &'a str) -> String {
-    let index = reasons.iter().position(|reason| *reason == why).unwrap_or_else(|| {
-        reasons.push(why);
-        reasons.len() - 1
-    });
-    mark(index)
-}
-
-fn mark(index: usize) -> String {
-    format!("[{}]", index + 1)
 }
 
 fn role_word(image: &ImageRow) -> String {

@@ -17,7 +17,7 @@ use crate::args::{InputArgs, TransferArgs};
 use crate::commands::bundle::BundleKeyArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::{load_settings, settings_without_inputs};
+use crate::inputs::{load_settings, note_missing_profile, settings_without_inputs};
 use crate::registries::Registries;
 use crate::transfer::bundles::{OpenBundles, staging_in_registry};
 use crate::transfer::location::{ImageLocation, OpenDestination};
@@ -68,6 +68,7 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
     };
     let checked = load_settings(inputs)?;
     checked.print_findings(context);
+    note_missing_profile(inputs, context);
     let settings = checked.complete_settings()?;
     if let Some(unknown) = settings.unknown.images.first() {
         context

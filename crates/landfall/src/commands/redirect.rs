@@ -31,6 +31,7 @@ pub struct RedirectArgs {
 pub enum RedirectCommand {
     Render(RenderArgs),
     Apply(ApplyArgs),
+    #[command(name = "rm", visible_alias = "remove")]
     Remove(RedirectRemoveArgs),
 }
 
@@ -73,7 +74,7 @@ pub struct ApplyArgs {
 
 /// Remove the files that Landfall wrote on this host.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Example:\n  landfall redirect remove --for containerd")]
+#[command(after_long_help = "Example:\n  landfall redirect rm --for containerd")]
 pub struct RedirectRemoveArgs {
     /// Program that reads the rules.
     #[arg(long = "for", value_enum, value_name = "FORMAT")]

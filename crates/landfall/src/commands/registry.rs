@@ -27,6 +27,7 @@ pub enum RegistryCommand {
     Gc(GcArgs),
     Verify(VerifyArgs),
     Ls(ListArgs),
+    #[command(visible_alias = "remove")]
     Rm(RegistryRemoveArgs),
     Stats(StatsArgs),
 }

@@ -1,12 +1,18 @@
 //! `landfall status`: shows the status that the agent keeps in its state directory.
 
+mod watch;
+
+use std::time::Duration;
+
 use anyhow::Context as _;
 use camino::Utf8Path;
 use clap::Args;
-use indicatif::BinaryBytes;
+use indicatif::{BinaryBytes, HumanDuration};
 use landfall_agent::status::{FoundStatus, find_status};
 use landfall_core::failure::line_with_hint;
-use landfall_core::status::{AgentStatus, BundleKeyStatus, BundleStatus, FailedPhase, ImageStatus, Phase};
+use landfall_core::status::{
+    AgentStatus, BundleKeyStatus, BundleStatus, FailedPhase, ImageStatus, Phase, TransferStatus,
+};
 use reqwest::header::HeaderMap;
 
 use crate::args::{OutputArgs, StateArgs};
@@ -21,14 +27,18 @@ use crate::runtime;
 /// Show what the agent on this host is doing.
 ///
 /// Asks the status API of a running agent. Of an agent that no longer runs it shows the last status, from the state
-/// directory. The exit status is 1 if the agent is degraded, does not run, or never ran here. With `--from`, the agent
-/// of another host is asked.
+/// directory. The exit status is 1 if the agent is degraded, does not run, or never ran here. With `--watch` the command
+/// runs until it is interrupted; `-o json` then writes one object per line. With `--from`, the agent of another host is
+/// asked.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n  landfall status -o json | jq .phase\n  \
                              landfall status --from https://till-7:5080 --fingerprint sha256:0f1e…")]
 pub struct StatusArgs {
     #[command(flatten)]
     pub state: StateArgs,
+    /// Keep running: on a terminal, show the status anew every second; elsewhere, write a line for each change.
+    #[arg(short, long)]
+    pub watch: bool,
     #[command(flatten)]
     pub remote: RemoteHostArgs,
     #[command(flatten)]
@@ -36,10 +46,13 @@ pub struct StatusArgs {
 }
 
 pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let status = match &args.remote.from {
-        Some(address) => Some(fetch_status(address, &args.remote.trust)?),
-        None => load_status(&args.state.state_dir, context)?,
-    };
+    if args.watch {
+        return watch::run(args, context);
+    }
+    let (status, problem) = look(args)?;
+    if let Some(problem) = problem {
+        context.printer.problem(problem);
+    }
     let Some(status) = status else {
         return Ok(ExitStatus::AnswerIsNo);
     };
@@ -58,33 +71,40 @@ fn fetch_status(address: &ApiAddress, trust: &ApiTrustArgs) -> anyhow::Result<Ag
     runtime::current_thread()?.block_on(api.get("/api/v1/status"))
 }
 
-/// Returns the status of the agent on this host; `None` if there is none, which is told.
-fn load_status(directory: &Utf8Path, context: &Context) -> anyhow::Result<Option<AgentStatus>> {
-    Ok(Some(
+/// Returns the status, as far as there is one, and the problem with it.
+fn look(args: &StatusArgs) -> anyhow::Result<(Option<AgentStatus>, Option<String>)> {
+    match &args.remote.from {
+        Some(address) => Ok((Some(fetch_status(address, &args.remote.trust)?), None)),
+        None => look_here(&args.state.state_dir),
+    }
+}
+
+/// Returns the status of the agent on this host, as far as there is one, and the problem with it.
+fn look_here(directory: &Utf8Path) -> anyhow::Result<(Option<AgentStatus>, Option<String>)> {
+    Ok(
         match find_status(directory).context("cannot read the agent's status")? {
             FoundStatus::None => {
-                context
-                    .printer
-                    .problem(format_args!("no agent ever ran with the state directory `{directory}`"));
-                return Ok(None);
+                let problem = format!("no agent ever ran with the state directory `{directory}`");
+                (None, Some(problem))
             }
             FoundStatus::Unknown(reason) => {
-                context.printer.problem(format_args!(
-                "an agent runs with the state directory `{directory}` and has not written its status: {reason}; its log \
-                 says more"
-            ));
-                return Ok(None);
+                let problem = format!(
+                    "an agent runs with the state directory `{directory}` and has not written its status: {reason}; its \
+                     log says more"
+                );
+                (None, Some(problem))
             }
             FoundStatus::Doubtful(status, reason) => {
-                context.printer.problem(format_args!(
-                "the agent runs, and its status API cannot be asked: {reason}; this status is from {:.0}, and may be old",
-                status.updated
-            ));
-                status
+                let problem = format!(
+                    "the agent runs, and its status API cannot be asked: {reason}; this status is from {:.0}, and may be \
+                     old",
+                    status.updated
+                );
+                (Some(status), Some(problem))
             }
-            FoundStatus::Current(status) => status,
+            FoundStatus::Current(status) => (Some(status), None),
         },
-    ))
+    )
 }
 
 /// Renders the status for people.
@@ -115,13 +135,8 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
         }
     }
     line("State", status.state_error.as_deref().unwrap_or_default());
-    if status.configuration_error != status.message {
-        line("Inputs", status.configuration_error.as_deref().unwrap_or_default());
-    }
-    if !status.images.is_empty() {
-        let stored = status.images.values().filter(|image| image.stored).count();
-        line("Images", &format!("{stored} of {} stored", status.images.len()));
-    }
+    line("Inputs", untold_configuration_error(status).unwrap_or_default());
+    line("Images", &count_images(status));
     for bundle in &status.bundles {
         line("Bundle", &describe_bundle(bundle));
     }
@@ -138,14 +153,7 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
         )
     });
     line("Status API", &remote.unwrap_or_default());
-    let transfer = &status.transfer;
-    if transfer.bytes_done < transfer.bytes_total {
-        let (done, total) = (BinaryBytes(transfer.bytes_done), BinaryBytes(transfer.bytes_total));
-        let eta = transfer
-            .eta_seconds
-            .map_or_else(String::new, |seconds| format!(", {seconds:.0} s left"));
-        line("Transfer", &format!("{done} of {total}{eta}"));
-    }
+    line("Transfer", &describe_transfer(&status.transfer));
     line("Redirection", &status.redirect);
     for (name, serving) in [("Webhook", &status.webhook), ("Primary", &status.primary)] {
         let text = serving.as_ref().map(|serving| match serving.certificate_expires {
@@ -188,6 +196,59 @@ fn failed_phases(status: &AgentStatus) -> String {
         failures => failures.iter().map(|failure| failure.phase.name()).collect(),
     };
     names.join(", ")
+}
+
+/// Returns the error of the configuration, unless a failure says it already.
+fn untold_configuration_error(status: &AgentStatus) -> Option<&str> {
+    let error = status.configuration_error.as_deref()?;
+    let failures = status.failures.iter().map(|failure| &failure.message);
+    let is_told = failures.chain(&status.message).any(|told| told.contains(error));
+    (!is_told).then_some(error)
+}
+
+/// Counts the images in each place that has some; empty if there are none.
+fn count_images(status: &AgentStatus) -> String {
+    let images = status.images.values();
+    let count = |is_counted: fn(&ImageStatus) -> bool| images.clone().filter(|image| is_counted(image)).count();
+    if status.images.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("{} of {} stored", count(|image| image.stored), status.images.len());
+    for (number, words) in [
+        (count(|image| image.loaded), "loaded"),
+        (count(|image| image.in_primary), "in primary"),
+        (count(|image| image.error.is_some()), "failed"),
+    ] {
+        if number > 0 {
+            text.push_str(&format!(", {number} {words}"));
+        }
+    }
+    text
+}
+
+/// Describes a transfer under way; empty if nothing has to move.
+fn describe_transfer(transfer: &TransferStatus) -> String {
+    if transfer.bytes_done >= transfer.bytes_total {
+        return String::new();
+    }
+    let (done, total) = (BinaryBytes(transfer.bytes_done), BinaryBytes(transfer.bytes_total));
+    let mut text = format!("{done} of {total}");
+    if transfer.rate >= 1.0 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a positive number of bytes"
+        )]
+        let rate = BinaryBytes(transfer.rate as u64);
+        text.push_str(&format!(" at {rate}/s"));
+    }
+    let left = transfer
+        .eta_seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    if let Some(left) = left {
+        text.push_str(&format!(", {} left", HumanDuration(left)));
+    }
+    text
 }
 
 fn describe_bundle(bundle: &BundleStatus) -> String {
@@ -284,6 +345,8 @@ mod tests {
         (status.pid, status.version) = (Some(7), Some("0.1.0".to_owned()));
         status.transfer.bytes_done = 1 << 20;
         status.transfer.bytes_total = 4 << 20;
+        status.transfer.rate = 1.5 * 1024.0 * 1024.0;
+        status.transfer.eta_seconds = Some(2.0);
         insta::assert_snapshot!(describe(&status, None), @r"
         Agent         0.1.0, process 7
         Phase         PrimaryRegistry (ProviderImage, Images failed)
@@ -291,8 +354,24 @@ mod tests {
         Because       ProviderImage: not found
         Because       Images: 1 of 2 images cannot be fetched
         State         the ledger cannot be written: no storage space
-        Transfer      1.00 MiB of 4.00 MiB
+        Transfer      1.00 MiB of 4.00 MiB at 1.50 MiB/s, 2 seconds left
         ");
+    }
+
+    #[test]
+    fn error_of_the_configuration_is_told_once() {
+        let mut status = AgentStatus::starting(Timestamp::UNIX_EPOCH);
+        let error = "user-data:2:1: a registry is needed (LF0101)";
+        status.configuration_error = Some(error.to_owned());
+        let inputs = |status: &AgentStatus| describe(status, None).matches(error).count();
+        assert_eq!(inputs(&status), 1, "nothing else tells it");
+        for (phase, message) in [(Phase::Validating, error.to_owned()), (Phase::Images, "x".to_owned())] {
+            status.failures.push(FailedPhase { phase, message });
+            assert_eq!(inputs(&status), 1, "{:?}", status.failures);
+        }
+        status.message = Some(error.to_owned());
+        status.failures.truncate(1);
+        assert_eq!(inputs(&status), 1, "the message is that of the only failure");
     }
 
     #[test]
@@ -360,7 +439,7 @@ mod tests {
         Phase         Degraded (Images failed)
         Since         1970-01-01T00:00:00Z
         Because       1 of 2 images cannot be fetched
-        Images        1 of 2 stored
+        Images        1 of 2 stored, 1 in primary, 1 failed
 
         IMAGE            STATE               FROM  ERROR
         docker.io/a/a:1  stored, in primary

@@ -16,7 +16,6 @@ use crate::args::{HostBundleArgs, OutputArgs, RequiredInputArgs, RuntimeArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::host_bundles::load_inputs_with_bundles;
-use crate::output::printer::stdout_may_be_coloured;
 use crate::output::structured::print_report;
 use crate::runtime;
 
@@ -58,7 +57,7 @@ pub(crate) fn run(args: &ValidateArgs, context: &Context) -> anyhow::Result<Exit
     }
     let report = validation_report(&checked.diagnostics, mirror_files);
     print_report(&context.printer, args.output.output, &report, |report| {
-        let mut text = render_text(report.diagnostics, stdout_may_be_coloured());
+        let mut text = render_text(report.diagnostics, context.printer.colors_data());
         if !text.is_empty() {
             text.push('\n');
         }

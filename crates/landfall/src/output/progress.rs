@@ -58,6 +58,12 @@ impl Progress {
         }
     }
 
+    /// Returns true if the terminal shows a line for each image.
+    #[must_use]
+    pub fn shows_bars(&self) -> bool {
+        self.log.bars.is_some()
+    }
+
     fn without_bars(sink: impl ProgressSink + 'static) -> Progress {
         Progress {
             sink: Arc::new(sink),

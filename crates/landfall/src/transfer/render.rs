@@ -9,8 +9,17 @@ use crate::output::failures::{FailedImage, render_failures};
 use crate::output::size::bytes;
 use crate::output::table::Table;
 
+/// Form of the report.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TransferForm {
+    /// Width of the terminal on stdout.
+    pub(super) width: Option<usize>,
+    /// False if the reader was told of each image already.
+    pub(super) has_rows: bool,
+}
+
 /// Renders the table, then the failures, then the totals.
-pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {
+pub(super) fn render_transfer(report: &TransferReport, form: TransferForm) -> String {
     let with_referrers = report.summary.referrers > 0;
     let mut columns = vec!["STATE", "FROM", "TO", "MOVED", "MOUNTED", "THERE"];
     columns.extend(with_referrers.then_some("REFERRERS"));
@@ -34,7 +43,10 @@ pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> 
         cells.extend(with_referrers.then(|| row.referrers.to_string()));
         table.row(cells);
     }
-    let mut text = table.render(width);
+    let mut text = match form.has_rows {
+        true => table.render(form.width),
+        false => String::new(),
+    };
     for row in report.images.iter().filter(|row| !row.lacking.is_empty()) {
         let (destination, lacking) = (&row.destination, quoted(&row.lacking));
         text.push_str(&format!(
@@ -117,5 +129,50 @@ fn state_word(state: TransferState, dry_run: bool) -> &'static str {
         TransferState::Unchanged => "unchanged",
         TransferState::Failed => "failed",
         TransferState::Stopped => "stopped",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_core::report::TransferRow;
+
+    use super::*;
+
+    #[test]
+    fn images_of_which_the_reader_was_told_have_no_rows() {
+        let row = |name: &str, state, problem: Option<&str>| TransferRow {
+            bundle: None,
+            source: name.to_owned(),
+            destination: format!("reg/{name}"),
+            state,
+            digest: None,
+            lacking: Vec::new(),
+            referrers: 0,
+            blobs: BlobTally::default(),
+            problem: problem.map(str::to_owned),
+            fix: None,
+        };
+        let rows = vec![
+            row("a:1", TransferState::Copied, None),
+            row("b:1", TransferState::Failed, Some("not found")),
+        ];
+        let report = TransferReport::new(false, rows);
+        let render = |has_rows| render_transfer(&report, TransferForm { width: None, has_rows });
+        insta::assert_snapshot!(render(true), @r"
+        STATE   FROM  TO       MOVED  MOUNTED  THERE
+        copied  a:1   reg/a:1  0 B    0 B      0 B
+        failed  b:1   reg/b:1  0 B    0 B      0 B
+
+        failed: reg/b:1
+          why: not found
+
+        2 images: 1 copied, 0 unchanged, 1 failed; 0 B moved, 0 B mounted, 0 B there already
+        ");
+        insta::assert_snapshot!(render(false), @r"
+        failed: reg/b:1
+          why: not found
+
+        2 images: 1 copied, 0 unchanged, 1 failed; 0 B moved, 0 B mounted, 0 B there already
+        ");
     }
 }

@@ -12,13 +12,14 @@ use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
 use landfall_registry::inspect::{ContentProblem, ListedRepository, RegistryInspector, RegistryStats, Verification};
 use serde::Serialize;
 
-use crate::args::{OutputArgs, RegistryRootArgs};
+use crate::args::{ListOutputArgs, OutputArgs, RegistryRootArgs};
 use crate::commands::registry::directories::find_registry;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::stdout_width;
-use crate::output::structured::print_report;
-use crate::output::table::Table;
+use crate::output::size::bytes;
+use crate::output::structured::{print_list, print_report};
+use crate::output::table::{Table, TableForm};
 
 /// Delete blobs that no manifest needs.
 ///
@@ -59,7 +60,7 @@ pub struct VerifyArgs {
 
 /// List repositories and tags.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Example:\n  landfall registry ls --root /srv/images -o json | jq -r '.[].name'")]
+#[command(after_long_help = "Example:\n  landfall registry ls --root /srv/images -o name")]
 pub struct ListArgs {
     #[command(flatten)]
     pub root: RegistryRootArgs,
@@ -67,7 +68,7 @@ pub struct ListArgs {
     #[arg(value_name = "NAME")]
     pub name: Option<Repository>,
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: ListOutputArgs,
 }
 
 /// Delete a tag, a manifest or a repository.
@@ -128,8 +129,11 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
         bytes: deleted.bytes,
     };
     print_report(&context.printer, args.output.output, &collected, |collected| {
-        let (files, bytes) = (counted(collected.deleted, "file"), counted(collected.bytes, "byte"));
-        format!("{files} deleted, {bytes}")
+        format!(
+            "{} deleted, {}",
+            counted(collected.deleted, "file"),
+            bytes(collected.bytes)
+        )
     })?;
     Ok(ExitStatus::Done)
 }
@@ -162,8 +166,7 @@ fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) ->
 }
 
 fn render_verification(found: &Verification) -> String {
-    let (blobs, bytes) = (counted(found.blobs, "blob"), counted(found.bytes, "byte"));
-    let mut lines = vec![format!("{blobs} read, {bytes}")];
+    let mut lines = vec![format!("{} read, {}", counted(found.blobs, "blob"), bytes(found.bytes))];
     lines.extend(found.damaged.iter().map(|digest| {
         format!("damaged: `{digest}`; delete it with `--delete-damaged` and push an image that has it again")
     }));
@@ -189,13 +192,14 @@ pub(super) fn run_list(args: &ListArgs, context: &Context) -> anyhow::Result<Exi
     if let Some(name) = &args.name {
         repositories.retain(|repository| repository.name == *name);
     }
-    print_report(
+    print_list(
         &context.printer,
         args.output.output,
         &repositories,
+        |repositories| repositories.iter().flat_map(names_of).collect(),
         |repositories| match &args.name {
             Some(name) if repositories.is_empty() => format!("there is no repository `{name}`"),
-            _ => render_list(repositories),
+            _ => render_list(repositories, args.output.table_form()),
         },
     )?;
     Ok(if args.name.is_some() && repositories.is_empty() {
@@ -205,15 +209,24 @@ pub(super) fn run_list(args: &ListArgs, context: &Context) -> anyhow::Result<Exi
     })
 }
 
-fn render_list(repositories: &[ListedRepository]) -> String {
-    let mut table = Table::new(&["REPOSITORY", "TAG", "DIGEST", "REPOSITORY BYTES"]);
+/// Returns the names by which `rm` takes the images; that of the repository, if it has no tag.
+fn names_of(repository: &ListedRepository) -> Vec<String> {
+    let name = &repository.name;
+    match repository.tags.is_empty() {
+        true => vec![name.to_string()],
+        false => repository.tags.keys().map(|tag| format!("{name}:{tag}")).collect(),
+    }
+}
+
+fn render_list(repositories: &[ListedRepository], form: TableForm) -> String {
+    let mut table = Table::new(&["REPOSITORY", "TAG", "DIGEST", "REPOSITORY SIZE"]);
     for repository in repositories {
         for (tag, digest) in &repository.tags {
             table.row([
                 repository.name.to_string(),
                 tag.clone(),
                 digest.to_string(),
-                repository.bytes.to_string(),
+                bytes(repository.bytes),
             ]);
         }
         if repository.tags.is_empty() {
@@ -221,11 +234,11 @@ fn render_list(repositories: &[ListedRepository]) -> String {
                 repository.name.to_string(),
                 "-".to_owned(),
                 format!("{} without a tag", repository.untagged),
-                repository.bytes.to_string(),
+                bytes(repository.bytes),
             ]);
         }
     }
-    table.render(stdout_width())
+    table.render_as(form)
 }
 
 pub(super) fn run_remove(args: &RegistryRemoveArgs, context: &Context) -> anyhow::Result<ExitStatus> {
@@ -318,19 +331,15 @@ pub(super) fn run_stats(args: &StatsArgs, context: &Context) -> anyhow::Result<E
 }
 
 fn render_stats(stats: &RegistryStats) -> String {
-    let mut table = Table::new(&["WHAT", "HOW MANY", "BYTES"]);
+    let mut table = Table::new(&["WHAT", "HOW MANY", "SIZE"]);
     let count = |count: usize| count.to_string();
     table.row(["repositories".to_owned(), count(stats.repositories), String::new()]);
     table.row(["tags".to_owned(), count(stats.tags), String::new()]);
     table.row(["manifests".to_owned(), count(stats.manifests), String::new()]);
-    table.row(["blobs".to_owned(), count(stats.blobs), stats.blob_bytes.to_string()]);
-    table.row([
-        "unfinished".to_owned(),
-        String::new(),
-        stats.unfinished_bytes.to_string(),
-    ]);
-    table.row(["free".to_owned(), String::new(), stats.free_bytes.to_string()]);
-    table.row(["disk".to_owned(), String::new(), stats.disk_bytes.to_string()]);
+    table.row(["blobs".to_owned(), count(stats.blobs), bytes(stats.blob_bytes)]);
+    table.row(["unfinished".to_owned(), String::new(), bytes(stats.unfinished_bytes)]);
+    table.row(["free".to_owned(), String::new(), bytes(stats.free_bytes)]);
+    table.row(["disk".to_owned(), String::new(), bytes(stats.disk_bytes)]);
     table.render(stdout_width())
 }
 

@@ -177,6 +177,7 @@ mod tests {
     use landfall_core::status::Phase;
 
     use super::*;
+    use crate::output::printer::{ColorChoice, Verbosity};
 
     #[tokio::test(start_paused = true)]
     async fn totals_are_told_now_and_then_with_the_time_to_go() {
@@ -185,7 +186,7 @@ mod tests {
             digest: digest.clone(),
             bytes: 10 * 1024 * 1024,
         };
-        let mut totals = PlainLines::new(Printer::new(crate::output::printer::Verbosity::Normal))
+        let mut totals = PlainLines::new(Printer::new(Verbosity::Normal, ColorChoice::Auto))
             .totals
             .into_inner()
             .unwrap();
