@@ -95,16 +95,19 @@ pub(super) fn compare(
         }
         running.reverse();
     }
-    let share = registries_share(&records)?;
+    let share = processor_share(&records)?;
     let rows = rows(comparison, &records, programs).into_iter();
     Ok(rows.map(|row| within_bounds(row, bounds, share)).collect())
 }
 
-/// Returns the wall time in seconds that both registries need if all processors work for them alone: the
+/// Returns the wall time in seconds if all processors do nothing but the work of both registries and of the client: the
 /// minimum over all programs with complete copies.
-fn registries_share(records: &BTreeMap<Client, Record>) -> anyhow::Result<f64> {
+fn processor_share(records: &BTreeMap<Client, Record>) -> anyhow::Result<f64> {
     let whole = records.values().filter(|record| record.failure.is_none());
-    let cpu = whole.map(|record| median(record.source_cpu.clone()) + median(record.destination_cpu.clone()));
+    let cpu = whole.map(|record| {
+        let parts = [&record.source_cpu, &record.cpu, &record.destination_cpu];
+        parts.into_iter().map(|seconds| median(seconds.clone())).sum::<f64>()
+    });
     let processors = std::thread::available_parallelism()?.get() as f64;
     Ok(cpu.fold(f64::INFINITY, f64::min) / processors)
 }
@@ -121,12 +124,12 @@ fn warm_up(comparison: &Comparison<'_>, destination: &mut RunningRegistry) -> an
     bounds::measure(comparison.workload, comparison.source, destination).map(Some)
 }
 
-/// Adds bounds to a row: measured ones for a single layer, the registries' share for other workloads.
-fn within_bounds(row: Row, bounds: Option<Bounds>, registries_share: f64) -> Row {
+/// Adds bounds to a row: measured ones for a single layer, the processors' share for other workloads.
+fn within_bounds(row: Row, bounds: Option<Bounds>, processor_share: f64) -> Row {
     match bounds {
         Some(bounds) if row.metric == WALL => row.with_bound(bounds.wall),
         Some(bounds) if row.metric == CPU => row.with_bound(bounds.client_cpu),
-        None if row.metric == WALL && registries_share.is_finite() => row.with_bound(registries_share),
+        None if row.metric == WALL && processor_share.is_finite() => row.with_bound(processor_share),
         _ => row,
     }
 }
