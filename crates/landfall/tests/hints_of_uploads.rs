@@ -136,7 +136,7 @@ fn a_followed_hint_about_an_upload_ends_its_message() {
         ),
         (
             "no-uploads.tar.zst",
-            "the address has no uploads of bundles",
+            "the address has nothing of this kind",
             "name the status API of a Landfall agent that is as new as this program",
             registry.url(),
             host.token(),
