@@ -1,4 +1,4 @@
-//! Hints about containerd and full disks, followed: what a hint says is done, and its message is gone.
+//! Hints about containerd and disks that are full or too small, followed: what a hint says is done, and its message is gone.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::os::unix::process::CommandExt as _;
@@ -7,8 +7,11 @@ use std::process::Command;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::containerd_process::ContainerdProcess;
 use landfall_testkit::fake_registry::FakeRegistry;
-use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, docker_archive, provider_image, small_image};
+use landfall_testkit::image_builder::{
+    FixtureBuilder, ImageFixture, docker_archive, gzip, oci_archive, provider_image, small_image,
+};
 use landfall_tests_interop::agent::landfall;
+use landfall_tests_interop::images::noise;
 use landfall_tests_interop::port::free_port;
 use landfall_tests_interop::program::run;
 use landfall_tests_interop::small_disk::SmallDisk;
@@ -204,5 +207,42 @@ fn a_followed_hint_about_a_full_disk_ends_its_message() {
             disk.remount("size=200m");
             load()
         },
+    );
+}
+
+#[test]
+fn a_followed_hint_about_a_disk_that_is_too_small_for_a_copy_ends_its_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let desk = Utf8Path::from_path(directory.path()).unwrap();
+    let archive = desk.join("till.tar.gz");
+    let image = FixtureBuilder::new()
+        .plain_layer(&[("noise", &noise("till", MIB))])
+        .build();
+    let tar = oci_archive(&[("reg.example/shop/till:1.0", &image)]);
+    fs_err::write(&archive, gzip(&tar)).unwrap();
+    let registry = FakeRegistry::start();
+    let (host, to) = (registry.host().to_string(), format!("{}/shelf", registry.host()));
+    let push = |temporary: &Utf8Path, more: &[&str]| {
+        let common = ["push", "--bundle", archive.as_str(), "--to", &to, "--insecure", &host];
+        let mut command = landfall(&[&common[..], &["--progress=none"], more].concat());
+        command.env("TMPDIR", temporary);
+        command
+    };
+    let disk = SmallDisk::mount("size=64k");
+    let message = format!("a decompressed copy of it in `{}` takes more than its", disk.path());
+    let part = ["--image=reg.example/shop/till:1.0"];
+    assert_mended(
+        "a copy on a larger disk",
+        &message,
+        "let `TMPDIR` name a directory on a larger disk",
+        push(disk.path(), &part),
+        || push(desk, &part),
+    );
+    assert_mended(
+        "no copy",
+        &message,
+        "or push all of the file to one registry, which needs no copy",
+        push(disk.path(), &part),
+        || push(disk.path(), &[]),
     );
 }

@@ -216,6 +216,59 @@ fn a_followed_hint_about_a_public_key_ends_its_message() {
 }
 
 #[test]
+fn a_followed_hint_about_a_new_key_ends_its_message() {
+    let desk = Desk::new();
+    for name in ["old", "new"] {
+        done(&words(&[
+            "bundle",
+            "keygen",
+            &desk.path(&format!("{name}.key")),
+            "--public",
+            &desk.path(&format!("{name}.pub")),
+        ]));
+    }
+    desk.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384.key");
+    desk.openssl("pkey -in p384.key -pubout -out p384.pub");
+    let sign = |new: &str, document: &str| {
+        let (new, old, document) = (desk.path(new), desk.path("old.key"), desk.path(document));
+        words(&["bundle", "sign-key", &new, "--key", &old, "--to", &document])
+    };
+    Followed {
+        name: "a document that hosts would not find",
+        message: "hosts would not find a key document called `",
+        hint: "end its name with `.json`",
+        before: sign("new.pub", "new-key.txt"),
+        after: sign("new.pub", "new-key.json"),
+    }
+    .assert_mended();
+    let with_keygen = |key: &str, public: &str| done(&words(&["bundle", "keygen", key, "--public", public]));
+    let with_openssl = |algorithm: &str| {
+        desk.openssl(&format!("genpkey -algorithm {algorithm} -out right.key"));
+        desk.openssl("pkey -in right.key -pubout -out right.pub");
+    };
+    for (name, algorithm) in [
+        ("a key of `keygen`", None),
+        ("an RSA key", Some("rsa -pkeyopt rsa_keygen_bits:2048")),
+        ("an ECDSA P-256 key", Some("EC -pkeyopt ec_paramgen_curve:P-256")),
+    ] {
+        Followed {
+            name,
+            message: "is of a kind that signs no bundles",
+            hint: "make one with `landfall bundle keygen`; RSA and ECDSA P-256 are taken, too",
+            before: sign("p384.pub", "right-key.json"),
+            after: sign("right.pub", "right-key.json"),
+        }
+        .assert_mended_by(|| match algorithm {
+            None => with_keygen(&desk.path("right.key"), &desk.path("right.pub")),
+            Some(algorithm) => with_openssl(algorithm),
+        });
+        for file in ["right.key", "right.pub", "right-key.json"] {
+            fs::remove_file(desk.path(file)).expect("the file is there");
+        }
+    }
+}
+
+#[test]
 fn a_followed_hint_about_pieces_ends_its_message() {
     let desk = Desk::new();
     let split = |size: &str| desk.create("pieces.tar.zst", &["--split", size]);

@@ -1,4 +1,4 @@
-//! Hints about uploads to a host, followed: what a hint says is done, and its message is gone.
+//! Hints about uploads to a host and its status API, followed: what a hint says is done, and its message is gone.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -12,9 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use camino::Utf8Path;
-use common::Running;
 use common::desk::Desk;
 use common::followed::{Followed, words};
+use common::{Running, show};
 use landfall_testkit::fake_registry::FakeRegistry;
 use serde_json::json;
 
@@ -26,12 +26,15 @@ struct Host {
 }
 
 impl Host {
-    fn start() -> Host {
+    /// Starts an agent with its status API at this address.
+    fn start(listen: &str) -> Host {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| directory.path().join(name).display().to_string();
         fs::create_dir_all(directory.path().join("root/opt/spectrocloud/content")).expect("a directory");
-        let text = "#cloud-config\nstylus:\n  managementMode: local\n  imageRedirectWebhook:\n    enable: false\nlandfall:\n  \
-                    listen: 127.0.0.1:0\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n";
+        let text = format!(
+            "#cloud-config\nstylus:\n  managementMode: local\n  imageRedirectWebhook:\n    enable: false\nlandfall:\n  \
+             listen: {listen}\n  reconcileInterval: 3600\n  containerd:\n    enable: false\n"
+        );
         fs::write(path("user-data.yaml"), text).expect("the user-data");
         let (user_data, state, root) = (path("user-data.yaml"), path("state"), path("root"));
         let arguments = ["--user-data", &user_data, "--state-dir", &state, "--root", &root];
@@ -50,6 +53,20 @@ impl Host {
 
     fn token(&self) -> String {
         self.path("state/upload-token")
+    }
+
+    /// Returns the address of the status API with another scheme and host.
+    fn address_at(&self, host: &str) -> String {
+        let (_, port) = self.address.rsplit_once(':').expect("an address with a port");
+        format!("{host}:{port}")
+    }
+
+    /// Returns the fingerprint that `landfall status` shows on the host.
+    fn fingerprint(&self) -> String {
+        let status = show(&["status", "--state-dir", &self.path("state")]);
+        let (_, after) = status.split_once("authority sha256:").expect("a fingerprint");
+        let digits = after.split_whitespace().next().expect("a fingerprint");
+        format!("sha256:{digits}")
     }
 
     fn content(&self, name: &str) -> String {
@@ -107,7 +124,7 @@ fn start_another_server() -> String {
 #[test]
 fn a_followed_hint_about_an_upload_ends_its_message() {
     let desk = Desk::new();
-    let host = Host::start();
+    let host = Host::start("127.0.0.1:0");
     let registry = FakeRegistry::start();
     let empty = desk.path("upload-token");
     fs::write(&empty, "\n").expect("a file");
@@ -136,7 +153,7 @@ fn a_followed_hint_about_an_upload_ends_its_message() {
         ),
         (
             "no-uploads.tar.zst",
-            "the address has no uploads of bundles",
+            "the address has nothing of this kind",
             "name the status API of a Landfall agent that is as new as this program",
             registry.url(),
             host.token(),
@@ -175,5 +192,79 @@ fn a_followed_hint_about_an_upload_ends_its_message() {
             }
         });
         assert!(fs::read(&target).expect("it was uploaded") == fs::read(&file).expect("the file"));
+    }
+}
+
+#[test]
+fn a_followed_hint_about_a_clear_text_address_ends_its_message() {
+    let desk = Desk::new();
+    let host = Host::start("0.0.0.0:0");
+    let (authority, fingerprint) = (host.path("state/api/ca.crt"), host.fingerprint());
+    for (name, hint, to, trust) in [
+        (
+            "by-fingerprint.tar.zst",
+            "write `https://`, with `--fingerprint` (`landfall status` shows it on the host)",
+            host.address_at("https://0.0.0.0"),
+            vec!["--fingerprint", &fingerprint],
+        ),
+        (
+            "by-authority.tar.zst",
+            "or with `--ca` (the file `api/ca.crt` of the agent's state directory)",
+            host.address_at("https://127.0.0.1"),
+            vec!["--ca", &authority],
+        ),
+        (
+            "by-tunnel.tar.zst",
+            "or go through a tunnel to the host's loopback",
+            host.address_at("http://127.0.0.1"),
+            vec![],
+        ),
+    ] {
+        let file = desk.make(name, &[&format!("--series={name}"), "--sequence=1"]);
+        let upload = |to: &str, trust: &[&str]| {
+            let token = host.token();
+            let arguments = ["bundle", "upload", &file, "--to", to, "--token-file", &token];
+            words(&[&arguments[..], &["--progress=none"], trust].concat())
+        };
+        // The connection reaches the agent, and the program takes all addresses but those of loopback for remote ones.
+        let before = upload(&host.address_at("http://0.0.0.0"), &[]);
+        Followed {
+            name,
+            message: "others on the network could read the token",
+            hint,
+            before,
+            after: upload(&to, &trust),
+        }
+        .assert_mended();
+        assert!(fs::read(host.content(name)).expect("it was uploaded") == fs::read(&file).expect("the file"));
+    }
+}
+
+#[test]
+fn a_followed_hint_about_the_certificate_of_a_host_ends_its_message() {
+    let host = Host::start("0.0.0.0:0");
+    let (authority, fingerprint) = (host.path("state/api/ca.crt"), host.fingerprint());
+    let address = host.address_at("https://127.0.0.1");
+    let status = |trust: &[&str]| words(&[&["status", "--from", &address], trust].concat());
+    for (name, hint, trust) in [
+        (
+            "by its fingerprint",
+            "trust the host by `--fingerprint` (`landfall status` shows it there)",
+            ["--fingerprint", &fingerprint],
+        ),
+        (
+            "by its authority",
+            "or by `--ca` (the file `api/ca.crt` of the agent's state directory)",
+            ["--ca", &authority],
+        ),
+    ] {
+        Followed {
+            name,
+            message: "does not answer: ",
+            hint,
+            before: status(&[]),
+            after: status(&trust),
+        }
+        .assert_mended();
     }
 }

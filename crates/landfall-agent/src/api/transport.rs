@@ -30,7 +30,7 @@ pub(crate) fn require_encryption(router: Router) -> Router {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
+    use axum::body::{Body, to_bytes};
     use axum::routing::get;
     use tower::ServiceExt as _;
 
@@ -62,6 +62,32 @@ mod tests {
                 };
                 assert_eq!(status, expected, "{transport:?} {path}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_followed_hint_about_plain_http_ends_its_message() {
+        let path = "/api/v1/status";
+        let router = require_encryption(Router::new().route(path, get(async || "answer")));
+        let ask = async |transport: Transport| {
+            let mut request = Request::get(path).body(Body::empty()).unwrap();
+            request.extensions_mut().insert(transport);
+            let response = router.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            let body = to_bytes(response.into_body(), 4096).await.unwrap();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let (status, told) = ask(Transport::PlainRemote).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{told}");
+        for part in [
+            "this host speaks only TLS with other machines",
+            "ask by `https://`, with the file `api/ca.crt` of the agent's state directory as the authority",
+            "or go through a tunnel to loopback",
+        ] {
+            assert!(told.contains(part), "`{part}` is not in {told}");
+        }
+        for (name, transport) in [("by TLS", Transport::Tls), ("by a tunnel", Transport::PlainLocal)] {
+            assert_eq!(ask(transport).await, (StatusCode::OK, "answer".to_owned()), "{name}");
         }
     }
 }
