@@ -168,11 +168,16 @@ impl HostApi {
         })
     }
 
+    /// Returns true if the host's certificate was refused: another attempt ends in the same way.
+    pub(crate) fn refused_certificate(&self, error: &reqwest::Error) -> bool {
+        self.address.0.scheme() == "https" && error_chain(error).contains("certificate")
+    }
+
     pub(crate) fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
         // The address is in the message; the path is of no use.
         let error = error.without_url();
         let chain = error_chain(&error);
-        let hint = match self.address.0.scheme() == "https" && chain.contains("certificate") {
+        let hint = match self.refused_certificate(&error) {
             true => {
                 "trust the host by `--fingerprint` (`landfall status` shows it there) or by `--ca` (the file \
                  `api/ca.crt` of the agent's state directory)"

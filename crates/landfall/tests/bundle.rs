@@ -547,7 +547,8 @@ fn what_is_damaged_is_named_listed_and_repaired() {
     ");
     let loaded = desk.show(&run(&load_arguments(&file, &desk.path("state"))[..7]));
     assert!(
-        loaded.contains("\nfailed: ORIGIN/shop/till:1.0 of DIR/site.tar.zst\n  why: "),
+        loaded.contains("\nfailed: 2 images: ")
+            && loaded.contains("`ORIGIN/shop/till:1.0 of DIR/site.tar.zst`\n  why: "),
         "{loaded}"
     );
     // The head is enough for a decision about trust, and it is whole.

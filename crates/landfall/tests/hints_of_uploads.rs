@@ -14,7 +14,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use common::desk::Desk;
 use common::followed::{Followed, words};
-use common::{Running, show};
+use common::{Running, run, show, shown};
 use landfall_testkit::fake_registry::FakeRegistry;
 use serde_json::json;
 
@@ -267,4 +267,18 @@ fn a_followed_hint_about_the_certificate_of_a_host_ends_its_message() {
         }
         .assert_mended();
     }
+}
+
+#[test]
+fn an_upload_to_an_untrusted_host_fails_at_its_first_attempt() {
+    let desk = Desk::new();
+    let host = Host::start("0.0.0.0:0");
+    let file = desk.make("site.tar.zst", &["--series=site", "--sequence=1"]);
+    let (address, token) = (host.address_at("https://127.0.0.1"), host.token());
+    let arguments = ["bundle", "upload", &file, "--to", &address, "--token-file", &token];
+    let output = run(&[&arguments[..], &["--progress=plain"]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("trust the host by `--fingerprint`"), "{said}");
+    assert!(!said.contains("attempt"), "{said}");
 }

@@ -156,7 +156,7 @@ impl UploadClient {
             }
         };
         let response = tokio::select! {
-            response = request.send() => response.map_err(|error| Failure::Passing(self.api.unreachable(error), None))?,
+            response = request.send() => response.map_err(|error| self.not_sent(error))?,
             () = stalled => {
                 let error = anyhow::anyhow!("nothing moved for {} s", STALL.as_secs());
                 return Err(Failure::Passing(error, None));
@@ -174,7 +174,7 @@ impl UploadClient {
         let mut failed = 0;
         loop {
             let failure = match send().send().await {
-                Err(error) => Failure::Passing(self.api.unreachable(error), None),
+                Err(error) => self.not_sent(error),
                 Ok(response) if response.status() == StatusCode::OK => {
                     let bytes = read_body(response).await?;
                     return self.api.parse(&bytes);
@@ -214,6 +214,13 @@ impl UploadClient {
         });
         sleep(delay).await;
         Some(())
+    }
+
+    fn not_sent(&self, error: reqwest::Error) -> Failure {
+        match self.api.refused_certificate(&error) {
+            true => Failure::Lasting(self.api.unreachable(error)),
+            false => Failure::Passing(self.api.unreachable(error), None),
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
