@@ -163,7 +163,6 @@ fn a_wrong_value_of_a_values_file_is_shown_there_and_masked() {
     error[LF0411]: the value of the variable `tag` does not match its `regex`
      --> values.yaml:1:27
       |
-     ::: 
     1 | var: {other: ****, tag: ****}
       |                         ^^^^
       |
