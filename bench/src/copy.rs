@@ -51,6 +51,9 @@ pub(crate) struct CopyArgs {
     /// Run only these programs beside Landfall
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     against: Option<Vec<String>>,
+    /// Run only the faults of w8 with this text in their name, e.g. `destination swallows`
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    fault: String,
 }
 
 /// One copy case.
@@ -296,7 +299,7 @@ impl Bench<'_> {
                 to: kind.name(),
             };
             if over_bad_links {
-                self.rows.extend(copy_over_bad_links(&mut route)?);
+                self.rows.extend(copy_over_bad_links(&mut route, &self.args.fault)?);
             }
             if after_kill {
                 self.rows.extend(copy_after_kill(&mut route)?);

@@ -115,10 +115,10 @@ struct CopyCost {
     wall: f64,
 }
 
-/// W8: copies one large layer over each bad link.
-pub(super) fn copy_over_bad_links(route: &mut Route<'_>) -> anyhow::Result<Vec<Row>> {
+/// W8: copies one large layer over each bad link with `chosen` in its name.
+pub(super) fn copy_over_bad_links(route: &mut Route<'_>, chosen: &str) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for fault in &faults() {
+    for fault in faults().iter().filter(|fault| fault.what.contains(chosen)) {
         let mut costs: BTreeMap<Client, Result<CopyCost, String>> = BTreeMap::new();
         for &client in route.programs.found.keys() {
             if client == Client::Landfall || fault.compared {
