@@ -15,7 +15,7 @@
 //! | key rotated | `crates/landfall-oci/src/bundle/signature/tests.rs` | `a_new_key_comes_with_the_signature_of_an_old_one_in_any_order` |
 //! | unsigned bundle at a host with a key | `crates/landfall-agent/tests/bundles.rs` | `refused_bundles_name_their_reason_and_nothing_is_taken_from_them` |
 //! | older sequence | `crates/landfall-agent/tests/bundles.rs` | `an_older_bundle_of_a_series_is_refused_until_its_followed_hint_brings_a_newer_one_or_allows_it` |
-//! | base of a delta absent | `crates/landfall-agent/tests/bundles.rs` | `needs_that_the_site_lacks_are_found_before_the_first_write` |
+//! | base of a delta absent | `crates/landfall-agent/tests/bundles.rs` | `needs_that_the_site_lacks_are_found_before_the_first_write_and_the_followed_hint_brings_them` |
 //! | base of a delta present and damaged | `crates/landfall/tests/bundle.rs` | `a_base_that_is_damaged_at_the_site_is_found_before_the_first_write_and_brought_again` |
 //! | disk full: create | `tests-interop/tests/bundle_kills.rs` | `a_create_on_a_full_disk_says_so_and_goes_on_when_there_is_room` |
 //! | disk full: copy | `tests-interop/tests/bundle_kills.rs` | `a_copy_to_a_full_disk_says_so_and_goes_on_when_there_is_room` |
