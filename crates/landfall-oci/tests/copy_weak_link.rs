@@ -82,9 +82,10 @@ async fn a_link_that_swallows_loses_no_more_than_the_unconfirmed_bytes() {
     };
     assert!(link.faults() > 0);
     // The first chunk proves that the registry tells how far it got; the next one is longer than the link lives. Were
-    // the registry asked after it, three million bytes would be lost. At most half a chunk is unconfirmed.
+    // the registry asked after it, three million bytes would be lost. On a busy machine it may answer too late to count
+    // as one that tells, and a whole chunk is lost.
     let lost = link.bytes_to_server() - u64::from(LAYER);
-    assert!(lost < link.faults() * (chunk_size / 2 + 100_000), "{lost} bytes lost");
+    assert!(lost < link.faults() * (chunk_size + 100_000), "{lost} bytes lost");
 }
 
 /// Returns a registry's client that sends chunks of one million bytes.
