@@ -14,6 +14,9 @@ use landfall_net::tls::{Fingerprint, TlsPolicy, client_config, client_config_pin
 use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
+use tokio::runtime::Runtime;
+
+use crate::runtime;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit of a short request.
@@ -96,6 +99,37 @@ pub struct RemoteHostArgs {
     pub from: Option<ApiAddress>,
     #[command(flatten)]
     pub trust: ApiTrustArgs,
+}
+
+impl RemoteHostArgs {
+    /// Returns the named host; `None` if the agent on this host is meant.
+    ///
+    /// # Errors
+    /// If the certificate cannot be read or used.
+    pub(crate) fn open(&self) -> anyhow::Result<Option<RemoteHost>> {
+        let Some(address) = &self.from else { return Ok(None) };
+        Ok(Some(RemoteHost {
+            api: HostApi::new(address, &self.trust, HeaderMap::new())?,
+            runtime: runtime::current_thread()?,
+        }))
+    }
+}
+
+/// Another host, for a command that asks it once or again and again.
+#[derive(Debug)]
+pub(crate) struct RemoteHost {
+    api: HostApi,
+    runtime: Runtime,
+}
+
+impl RemoteHost {
+    /// Returns the answer to a request for this path, as JSON.
+    ///
+    /// # Errors
+    /// As [`HostApi::get`].
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.runtime.block_on(self.api.get(path))
+    }
 }
 
 /// A client of the status API of one host.

@@ -12,20 +12,17 @@ use jiff::Timestamp;
 use landfall_core::quantity::Seconds;
 use landfall_core::status::{Event, EventKind, EventList, EventReason, EventSelection, Since};
 use landfall_core::yaml_out::render_yaml;
-use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde::de::IntoDeserializer as _;
 use serde::de::value::Error as WordError;
-use tokio::runtime::Runtime;
 
 use crate::args::{OutputArgs, StateArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::host_api::{HostApi, RemoteHostArgs};
+use crate::host_api::{RemoteHost, RemoteHostArgs};
 use crate::output::printer::{Printer, stdout_width};
 use crate::output::structured::{OutputFormat, print_report};
 use crate::output::table::Table;
-use crate::runtime;
 
 /// Interval at which `--follow` reads the log. The agent replaces the log file from time to time. Reading it again
 /// works on every file system, and a delay of a second does no harm.
@@ -120,14 +117,8 @@ fn parse_reason(word: &str) -> Result<EventReason, WordError> {
 
 pub(crate) fn run(args: &EventsArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let directory = &args.state.state_dir;
-    let mut log = match &args.remote.from {
-        Some(address) => Log::Remote {
-            api: HostApi::new(address, &args.remote.trust, HeaderMap::new())?,
-            runtime: runtime::current_thread()?,
-        },
-        None => Log::Local(directory),
-    };
-    let is_missing = matches!(log, Log::Local(_)) && !directory.join(landfall_agent::events::FILE_NAME).is_file();
+    let remote = args.remote.open()?;
+    let is_missing = remote.is_none() && !directory.join(landfall_agent::events::FILE_NAME).is_file();
     if !args.follow && is_missing {
         context
             .printer
@@ -140,8 +131,13 @@ pub(crate) fn run(args: &EventsArgs, context: &Context) -> anyhow::Result<ExitSt
         reasons: args.reason.clone(),
         subject: args.subject.clone(),
     };
-    let mut events = log.events_since(0)?;
-    let mut seen = events.last().map_or(0, |event| event.sequence);
+    let events_after = |sequence: u64| load_events(directory, remote.as_ref(), sequence);
+    let mut seen = match selection.since {
+        Some(Since::Sequence(sequence)) => sequence,
+        Some(Since::Time(_)) | None => 0,
+    };
+    let mut events = events_after(seen)?;
+    seen = events.last().map_or(seen, |event| event.sequence);
     let mut selected = selection.select(events, args.tail);
     if !args.follow {
         let list = EventList::new(selected);
@@ -155,38 +151,23 @@ pub(crate) fn run(args: &EventsArgs, context: &Context) -> anyhow::Result<ExitSt
             print_one(&context.printer, args.output.output, event)?;
         }
         thread::sleep(POLL);
-        events = log.events_since(seen)?;
+        events = events_after(seen)?;
         seen = events.last().map_or(seen, |event| event.sequence);
         selected = selection.select(events, None);
     }
 }
 
-/// Log of the agent on this host, or on another one.
-enum Log<'a> {
-    /// State directory of the agent.
-    Local(&'a Utf8Path),
-    Remote {
-        api: HostApi,
-        runtime: Runtime,
-    },
-}
-
-impl Log<'_> {
-    fn events_since(&mut self, since: u64) -> anyhow::Result<Vec<Event>> {
-        #[derive(Deserialize)]
-        struct Answer {
-            events: Vec<Event>,
-        }
-        match self {
-            Log::Local(directory) => {
-                landfall_agent::events::read_events(directory, since).context("cannot read the agent's events")
-            }
-            Log::Remote { api, runtime } => {
-                let answer: Answer = runtime.block_on(api.get(&format!("/api/v1/events?since={since}")))?;
-                Ok(answer.events)
-            }
-        }
+/// Loads the events with a greater sequence number than `after`, from this host or another one.
+fn load_events(directory: &Utf8Path, remote: Option<&RemoteHost>, after: u64) -> anyhow::Result<Vec<Event>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        events: Vec<Event>,
     }
+    let Some(host) = remote else {
+        return landfall_agent::events::read_events(directory, after).context("cannot read the agent's events");
+    };
+    let answer: Answer = host.get(&format!("/api/v1/events?since={after}"))?;
+    Ok(answer.events)
 }
 
 fn print_one(printer: &Printer, format: OutputFormat, event: &Event) -> anyhow::Result<()> {

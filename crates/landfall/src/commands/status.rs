@@ -13,16 +13,14 @@ use landfall_core::failure::line_with_hint;
 use landfall_core::status::{
     AgentStatus, BundleKeyStatus, BundleStatus, FailedPhase, ImageStatus, Phase, TransferStatus,
 };
-use reqwest::header::HeaderMap;
 
 use crate::args::{OutputArgs, StateArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::host_api::{ApiAddress, ApiTrustArgs, HostApi, RemoteHostArgs};
+use crate::host_api::{RemoteHost, RemoteHostArgs};
 use crate::output::printer::stdout_width;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
-use crate::runtime;
 
 /// Show what the agent on this host is doing.
 ///
@@ -46,10 +44,11 @@ pub struct StatusArgs {
 }
 
 pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let remote = args.remote.open()?;
     if args.watch {
-        return watch::run(args, context);
+        return watch::run(args, remote.as_ref(), context);
     }
-    let (status, problem) = look(args)?;
+    let (status, problem) = look(&args.state.state_dir, remote.as_ref())?;
     if let Some(problem) = problem {
         context.printer.problem(problem);
     }
@@ -66,16 +65,11 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitSt
     })
 }
 
-fn fetch_status(address: &ApiAddress, trust: &ApiTrustArgs) -> anyhow::Result<AgentStatus> {
-    let api = HostApi::new(address, trust, HeaderMap::new())?;
-    runtime::current_thread()?.block_on(api.get("/api/v1/status"))
-}
-
 /// Returns the status, as far as there is one, and the problem with it.
-fn look(args: &StatusArgs) -> anyhow::Result<(Option<AgentStatus>, Option<String>)> {
-    match &args.remote.from {
-        Some(address) => Ok((Some(fetch_status(address, &args.remote.trust)?), None)),
-        None => look_here(&args.state.state_dir),
+fn look(directory: &Utf8Path, remote: Option<&RemoteHost>) -> anyhow::Result<(Option<AgentStatus>, Option<String>)> {
+    match remote {
+        Some(host) => Ok((Some(host.get("/api/v1/status")?), None)),
+        None => look_here(directory),
     }
 }
 

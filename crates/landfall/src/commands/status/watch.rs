@@ -10,17 +10,18 @@ use landfall_core::yaml_out::render_yaml;
 use super::{StatusArgs, count_images, describe, describe_transfer, failed_phases, look};
 use crate::context::Context;
 use crate::exit::ExitStatus;
+use crate::host_api::RemoteHost;
 use crate::output::printer::stdout_screen;
 use crate::output::structured::OutputFormat;
 
 /// Interval between two looks at the status.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(args: &StatusArgs, remote: Option<&RemoteHost>, context: &Context) -> anyhow::Result<ExitStatus> {
     let mut told = String::new();
     let mut shown = String::new();
     loop {
-        let (status, problem) = look(args)?;
+        let (status, problem) = look(&args.state.state_dir, remote)?;
         let problem = problem.unwrap_or_default();
         let screen = match args.output.output {
             OutputFormat::Table => stdout_screen(),
