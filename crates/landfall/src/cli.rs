@@ -28,7 +28,8 @@ const EXIT_STATUS: &str = "\
 Exit status: 0: done; 1: the answer is no (an input has errors, an image is missing, the agent is degraded); \
 2: the command could not do its work.
 
-Environment: NO_COLOR turns colours off, FORCE_COLOR and CLICOLOR_FORCE turn them on where there is no terminal; LANDFALL_LOG filters the log of services, e.g. `debug` or `landfall_oci=trace`; \
+Environment: NO_COLOR turns colours off, FORCE_COLOR and CLICOLOR_FORCE turn them on where there is no terminal; \
+LANDFALL_LOG filters the log of services, e.g. `debug` or `landfall_oci=trace`; \
 MALLOC_MMAP_THRESHOLD_=131072 makes glibc give the memory of services back to the system (the shipped systemd unit and \
 manifests set it).";
 

@@ -80,7 +80,7 @@ impl ApiAddress {
 pub struct ApiTrustArgs {
     /// Certification authority of an `https` address, in PEM [default: those of the system].
     ///
-    /// That of a host is `api/ca.crt` in the agent's state directory.
+    /// The authority of a host is `api/ca.crt` in the agent's state directory.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<Utf8PathBuf>,
     /// SHA-256 of the host's certificate, or of its authority's: no other is trusted, and names do not matter.
